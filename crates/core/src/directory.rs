@@ -1,0 +1,316 @@
+//! The directory: tenants, webhooks and tokens, folded from the configuration topics. Every component
+//! that needs configuration keeps one; it can be rebuilt from the log at any time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::account::Token;
+use crate::event::TenantId;
+use crate::log::{Record, Revision};
+use crate::topics::Role;
+use crate::webhook::{Tenant, Webhook, WebhookName, config_key};
+
+/// A value and the revision it was read at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versioned<T> {
+    /// The value.
+    pub value: T,
+    /// For compare-and-set.
+    pub revision: Revision,
+}
+
+/// A configuration record that cannot be used. What it said before stays in force.
+#[derive(Debug, thiserror::Error)]
+#[error("configuration record {key:?} of {topic} cannot be read: {reason}")]
+pub struct InvalidConfig {
+    /// Which kind.
+    pub topic: &'static str,
+    /// Its key.
+    pub key: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Tenants, webhooks and tokens as of some moment.
+#[derive(Default, Debug)]
+pub struct Directory {
+    tenants: HashMap<TenantId, TenantEntry>,
+    by_id: HashMap<Uuid, Arc<Webhook>>,
+    tokens: BTreeMap<Uuid, Versioned<Token>>,
+}
+
+#[derive(Default, Debug)]
+struct TenantEntry {
+    tenant: Option<Versioned<Tenant>>,
+    webhooks: BTreeMap<WebhookName, Versioned<Arc<Webhook>>>,
+}
+
+impl Directory {
+    /// Takes over one record of a configuration topic; a record without a value removes.
+    pub fn apply(&mut self, role: Role, record: &Record<'_>) -> Result<(), InvalidConfig> {
+        let key = String::from_utf8_lossy(record.key.unwrap_or_default());
+        let revision = Revision(record.offset);
+        let topic = match role {
+            Role::Tenants => "tenants",
+            Role::Webhooks => "webhooks",
+            Role::Accounts => "accounts",
+            _ => return Ok(()),
+        };
+        let invalid = |reason: String| InvalidConfig {
+            topic,
+            key: key.clone().into(),
+            reason,
+        };
+        match role {
+            Role::Tenants => {
+                let id = TenantId::parse(&key).map_err(|error| invalid(error.to_string()))?;
+                let tenant = read(record, revision, &invalid)?;
+                self.tenants.entry(id.clone()).or_default().tenant = tenant;
+                self.forget_if_empty(&id);
+            }
+            Role::Webhooks => {
+                let (id, name) = key
+                    .split_once('/')
+                    .ok_or_else(|| invalid("no '/'".into()))?;
+                let id = TenantId::parse(id).map_err(|error| invalid(error.to_string()))?;
+                let name = WebhookName::parse(name).map_err(|error| invalid(error.to_string()))?;
+                let new: Option<Versioned<Arc<Webhook>>> = read(record, revision, &invalid)?;
+                if let Some(new) = &new
+                    && new.value.key() != config_key(&id, &name)
+                {
+                    return Err(invalid(format!("it is about {}", new.value.key())));
+                }
+                self.put_webhook(id, name, new);
+            }
+            _ => {
+                let id = Uuid::try_parse(&key).map_err(|error| invalid(error.to_string()))?;
+                match read(record, revision, &invalid)? {
+                    Some(token) => self.tokens.insert(id, token),
+                    None => self.tokens.remove(&id),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    fn put_webhook(
+        &mut self,
+        tenant: TenantId,
+        name: WebhookName,
+        new: Option<Versioned<Arc<Webhook>>>,
+    ) {
+        let webhooks = &mut self.tenants.entry(tenant.clone()).or_default().webhooks;
+        let old = match new {
+            Some(new) => {
+                self.by_id.insert(new.value.id, new.value.clone());
+                let id = new.value.id;
+                webhooks.insert(name, new).filter(|old| old.value.id != id)
+            }
+            None => webhooks.remove(&name),
+        };
+        if let Some(old) = old {
+            self.by_id.remove(&old.value.id);
+        }
+        self.forget_if_empty(&tenant);
+    }
+
+    fn forget_if_empty(&mut self, id: &TenantId) {
+        let empty = |entry: &TenantEntry| entry.tenant.is_none() && entry.webhooks.is_empty();
+        if self.tenants.get(id).is_some_and(empty) {
+            self.tenants.remove(id);
+        }
+    }
+
+    /// A tenant.
+    pub fn tenant(&self, id: &TenantId) -> Option<&Versioned<Tenant>> {
+        self.tenants.get(id)?.tenant.as_ref()
+    }
+
+    /// All tenants, by id.
+    pub fn tenants(&self) -> Vec<&Versioned<Tenant>> {
+        let mut all: Vec<_> = self
+            .tenants
+            .values()
+            .filter_map(|t| t.tenant.as_ref())
+            .collect();
+        all.sort_by(|a, b| a.value.id.cmp(&b.value.id));
+        all
+    }
+
+    /// The webhooks of a tenant, by name.
+    pub fn webhooks(&self, tenant: &TenantId) -> impl Iterator<Item = &Versioned<Arc<Webhook>>> {
+        self.tenants
+            .get(tenant)
+            .into_iter()
+            .flat_map(|entry| entry.webhooks.values())
+    }
+
+    /// A webhook by its name, or by its id in text form.
+    pub fn webhook(&self, tenant: &TenantId, name: &str) -> Option<&Versioned<Arc<Webhook>>> {
+        let webhooks = &self.tenants.get(tenant)?.webhooks;
+        match Uuid::try_parse(name) {
+            Ok(id) => webhooks.values().find(|webhook| webhook.value.id == id),
+            Err(_) => webhooks.get(&WebhookName::parse(name).ok()?),
+        }
+    }
+
+    /// A webhook by its id. `None`: it was removed.
+    pub fn webhook_by_id(&self, id: Uuid) -> Option<&Arc<Webhook>> {
+        self.by_id.get(&id)
+    }
+
+    /// The webhooks that want an event of this type of this tenant.
+    pub fn subscribed<'a>(
+        &'a self,
+        tenant: &TenantId,
+        event_type: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Webhook>> {
+        self.webhooks(tenant)
+            .map(|webhook| &webhook.value)
+            .filter(|w| w.wants(event_type))
+    }
+
+    /// All tokens, by id.
+    pub fn tokens(&self) -> impl Iterator<Item = &Versioned<Token>> {
+        self.tokens.values()
+    }
+
+    /// The token with this text.
+    pub fn verify_token(&self, text: &str) -> Option<&Token> {
+        let token = &self.tokens.get(&Token::id_of(text)?)?.value;
+        token.verify(text).then_some(token)
+    }
+
+    /// A token by its id.
+    pub fn token(&self, id: Uuid) -> Option<&Versioned<Token>> {
+        self.tokens.get(&id)
+    }
+
+    /// How many webhooks there are.
+    pub fn webhook_count(&self) -> usize {
+        self.by_id.len()
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(
+    record: &Record<'_>,
+    revision: Revision,
+    invalid: &impl Fn(String) -> InvalidConfig,
+) -> Result<Option<Versioned<T>>, InvalidConfig> {
+    record
+        .value
+        .map(|value| {
+            serde_json::from_slice(value)
+                .map(|value| Versioned { value, revision })
+                .map_err(|error| invalid(error.to_string()))
+        })
+        .transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::schedule::Schedule;
+    use crate::time::Timestamp;
+    use crate::topics::{Partition, Topics, TopicsConfig};
+
+    fn apply(
+        directory: &mut Directory,
+        role: Role,
+        key: &str,
+        value: Option<serde_json::Value>,
+    ) -> Result<(), InvalidConfig> {
+        let topics = Topics::new(&TopicsConfig::default(), Schedule::default().tiers());
+        let value = value.map(|value| value.to_string());
+        let record = Record {
+            partition: Partition {
+                topic: topics.find(role).unwrap(),
+                index: 0,
+            },
+            offset: 3,
+            appended: Timestamp::EPOCH,
+            key: Some(key.as_bytes()),
+            headers: &[],
+            value: value.as_deref().map(str::as_bytes),
+        };
+        directory.apply(role, &record)
+    }
+
+    fn webhook(id: u128, tenant: &str, name: &str, pattern: &str) -> serde_json::Value {
+        json!({
+            "version": 1, "id": Uuid::from_u128(id), "tenant": tenant, "name": name,
+            "subscription": [pattern], "url": "http://x/", "authentication": {"method": "none"},
+            "enabled": true, "generation": 0, "created": Timestamp::EPOCH, "updated": Timestamp::EPOCH,
+            "a_field_of_the_future": 1,
+        })
+    }
+
+    fn subscribed(directory: &Directory, tenant: &str, name: &str) -> Vec<u128> {
+        let tenant = TenantId::parse(tenant).unwrap();
+        directory
+            .subscribed(&tenant, name)
+            .map(|webhook| webhook.id.as_u128())
+            .collect()
+    }
+
+    /// R1, R4: nothing until configured, then by pattern, and never across tenants.
+    #[test]
+    fn subscription_by_tenant_and_pattern() {
+        let mut directory = Directory::default();
+        assert!(subscribed(&directory, "a", "cdr.completed").is_empty());
+        for (id, tenant, name, pattern) in [
+            (1, "a", "cdr", "cdr.*"),
+            (2, "a", "all", "*"),
+            (3, "b", "cdr", "cdr.*"),
+        ] {
+            let value = webhook(id, tenant, name, pattern);
+            apply(
+                &mut directory,
+                Role::Webhooks,
+                &format!("{tenant}/{name}"),
+                Some(value),
+            )
+            .unwrap();
+        }
+        assert_eq!(subscribed(&directory, "a", "cdr.completed"), [2, 1]);
+        assert_eq!(subscribed(&directory, "a", "call.started"), [2]);
+        assert_eq!(subscribed(&directory, "b", "cdr.completed"), [3]);
+        assert!(subscribed(&directory, "b", "call.started").is_empty());
+        apply(&mut directory, Role::Webhooks, "a/all", None).unwrap();
+        assert!(subscribed(&directory, "a", "call.started").is_empty());
+        assert!(directory.webhook_by_id(Uuid::from_u128(2)).is_none());
+    }
+
+    #[test]
+    fn a_webhook_that_is_made_again_has_a_new_identity() {
+        let mut directory = Directory::default();
+        for id in [1, 2] {
+            let value = webhook(id, "a", "cdr", "cdr.*");
+            apply(&mut directory, Role::Webhooks, "a/cdr", Some(value)).unwrap();
+        }
+        assert!(directory.webhook_by_id(Uuid::from_u128(1)).is_none());
+        assert!(directory.webhook_by_id(Uuid::from_u128(2)).is_some());
+        assert_eq!(directory.webhook_count(), 1);
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_changes_nothing() {
+        let mut directory = Directory::default();
+        let value = webhook(1, "a", "cdr", "cdr.*");
+        apply(&mut directory, Role::Webhooks, "a/cdr", Some(value)).unwrap();
+        for (key, value) in [
+            ("a/cdr", json!({"version": 1})),
+            ("a/cdr", webhook(9, "b", "cdr", "*")),
+            ("nonsense", json!({})),
+            ("a/cdr", json!([])),
+        ] {
+            assert!(apply(&mut directory, Role::Webhooks, key, Some(value)).is_err());
+        }
+        assert_eq!(subscribed(&directory, "a", "cdr.completed"), [1]);
+        assert!(apply(&mut directory, Role::Accounts, "x", None).is_err());
+    }
+}

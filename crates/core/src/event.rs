@@ -1,0 +1,570 @@
+//! An event of the PBX: its parts, what is legal in them, and its two JSON forms (what producers
+//! post, what receivers get).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::time::Timestamp;
+
+/// Largest `data`, in bytes.
+pub const DATA_BYTES_MAX: usize = 256 * 1024;
+/// Longest tenant id, in bytes.
+pub const TENANT_BYTES_MAX: usize = 64;
+/// Longest event type, in bytes.
+pub const TYPE_BYTES_MAX: usize = 128;
+/// Longest source and subject, in bytes.
+pub const TEXT_BYTES_MAX: usize = 256;
+
+/// Namespace of ids derived from a source's own identity (UUID version 5).
+const ID_NAMESPACE: Uuid = Uuid::from_u128(0x7269_6e67_6261_636b_8000_6576_656e_7473);
+
+/// Why an event is not accepted.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum InvalidEvent {
+    /// The text is not UTF-8.
+    #[error("not UTF-8: the byte at position {at} cannot be read")]
+    NotUtf8 {
+        /// Position of the first wrong byte.
+        at: usize,
+    },
+    /// The text is not JSON, or lacks a field, or has one of the wrong type.
+    #[error("not a JSON event: {0}")]
+    NotJson(String),
+    /// `data` is missing or something else than an object.
+    #[error("data must be a JSON object: {0}")]
+    DataNotObject(String),
+    /// `data` is larger than [`DATA_BYTES_MAX`].
+    #[error("data is {bytes} bytes, at most {DATA_BYTES_MAX} are allowed")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// An attribute has a value that is not allowed.
+    #[error("{attribute} {value:?} is not allowed: {rule}")]
+    Attribute {
+        /// Which one.
+        attribute: &'static str,
+        /// Its value, shortened.
+        value: String,
+        /// What is allowed.
+        rule: &'static str,
+    },
+    /// The event happened longer ago than it could still be delivered (contract R13).
+    #[error(
+        "the event is {age_hours} h old, older than {limit_hours} h; accept it as a backfill if it is meant"
+    )]
+    TooOld {
+        /// Its age in whole hours.
+        age_hours: u64,
+        /// The limit in whole hours.
+        limit_hours: u64,
+    },
+}
+
+impl InvalidEvent {
+    /// A stable word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotUtf8 { .. } => "not_utf8",
+            Self::NotJson(_) => "not_json",
+            Self::DataNotObject(_) => "data_not_object",
+            Self::TooLarge { .. } => "too_large",
+            Self::Attribute { .. } => "illegal_attribute",
+            Self::TooOld { .. } => "too_old",
+        }
+    }
+}
+
+fn attribute(attribute: &'static str, value: &str, rule: &'static str) -> InvalidEvent {
+    InvalidEvent::Attribute {
+        attribute,
+        value: value.chars().take(64).collect(),
+        rule,
+    }
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident, $attribute:literal, $rule:literal, $legal:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(std::sync::Arc<str>);
+
+        impl $name {
+            /// Checks and wraps.
+            pub fn parse(text: &str) -> Result<Self, InvalidEvent> {
+                let legal: fn(&str) -> bool = $legal;
+                if legal(text) {
+                    Ok(Self(text.into()))
+                } else {
+                    Err(attribute($attribute, text, $rule))
+                }
+            }
+
+            /// Its text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = Cow::<'de, str>::deserialize(deserializer)?;
+                Self::parse(&text).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+name_type!(
+    /// A tenant's id: lower-case letters, digits, `-`, `_` and `.`, beginning with a letter or
+    /// digit, at most 64 bytes.
+    TenantId,
+    "tenant",
+    "use 1 to 64 lower-case letters, digits, '-', '_' and '.', beginning with a letter or digit",
+    |text| {
+        let legal = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b"-_.".contains(&c);
+        (1..=TENANT_BYTES_MAX).contains(&text.len())
+            && text.bytes().all(legal)
+            && !text.starts_with(['-', '_', '.'])
+    }
+);
+
+name_type!(
+    /// An event type: dotted segments of ASCII letters, digits and `_`, at most 128 bytes
+    /// (`cdr.completed`; Standard Webhooks, "event types").
+    EventName,
+    "type",
+    "use dotted segments of letters, digits and '_', such as cdr.completed, at most 128 bytes",
+    |text| {
+        text.len() <= TYPE_BYTES_MAX
+            && text.split('.').all(|segment| {
+                !segment.is_empty()
+                    && segment.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
+            })
+    }
+);
+
+name_type!(
+    /// Where an event comes from (CloudEvents `source`): 1 to 256 bytes without white space or
+    /// control characters.
+    Source,
+    "source",
+    "use 1 to 256 bytes without white space and control characters",
+    |text| {
+        (1..=TEXT_BYTES_MAX).contains(&text.len())
+            && !text.chars().any(|c| c.is_whitespace() || c.is_control())
+    }
+);
+
+name_type!(
+    /// What an event is about (CloudEvents `subject`), such as `call/7f3a`: 1 to 256 bytes without
+    /// control characters.
+    Subject,
+    "subject",
+    "use 1 to 256 bytes without control characters",
+    |text| (1..=TEXT_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
+);
+
+/// Something that happened in the PBX.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Event {
+    /// Stays the same over every retry and replay (contract R6).
+    pub id: Uuid,
+    /// Its type.
+    pub name: EventName,
+    /// When it was triggered.
+    pub time: Timestamp,
+    /// Whose event it is.
+    pub tenant: TenantId,
+    /// Where it comes from.
+    pub source: Source,
+    /// What it is about.
+    pub subject: Option<Subject>,
+    /// A JSON object; its bytes are delivered as they were accepted (invariant DL7).
+    pub data: Bytes,
+    /// Accepted although it is old: its 24 hours (contract R13) count from its acceptance.
+    pub backfill: bool,
+    /// The W3C `traceparent` it came with.
+    pub traceparent: Option<String>,
+}
+
+/// The id of an event whose source has an identity of its own: a UUID is taken as it is, anything
+/// else gives a version 5 UUID that is the same whenever the same tenant, source and identity are
+/// seen again.
+pub fn derive_id(tenant: &TenantId, source: &Source, identity: &str) -> Uuid {
+    Uuid::try_parse(identity).unwrap_or_else(|_| {
+        Uuid::new_v5(
+            &ID_NAMESPACE,
+            format!("{tenant}\n{source}\n{identity}").as_bytes(),
+        )
+    })
+}
+
+/// An event as producers post it: everything but `type` and `data` may be left out.
+#[derive(Deserialize)]
+struct Posted<'a> {
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(rename = "type", borrow)]
+    name: Cow<'a, str>,
+    #[serde(alias = "timestamp", borrow)]
+    time: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    tenant: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    source: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    subject: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+/// What fills the gaps of a posted event.
+pub struct Defaults<'a> {
+    /// The tenant of the token that was used, if it has one.
+    pub tenant: Option<&'a TenantId>,
+    /// Used when the event names none.
+    pub source: &'a Source,
+    /// A fresh id (UUID version 7).
+    pub id: Uuid,
+    /// When it was received.
+    pub now: Timestamp,
+    /// How old it may be (contract R13); `None` when old events are meant (backfill).
+    pub age_max: Option<Duration>,
+}
+
+impl Event {
+    /// Reads an event as producers post it.
+    ///
+    /// The tenant it names must be the one of the token, where the token has one. A time in the
+    /// future is clamped to `now`; one older than `age_max` is refused.
+    pub fn parse_posted(text: &[u8], defaults: &Defaults<'_>) -> Result<Self, InvalidEvent> {
+        let text = std::str::from_utf8(text).map_err(|error| InvalidEvent::NotUtf8 {
+            at: error.valid_up_to(),
+        })?;
+        let posted: Posted<'_> =
+            serde_json::from_str(text).map_err(|error| InvalidEvent::NotJson(error.to_string()))?;
+        let tenant = match (posted.tenant, defaults.tenant) {
+            (Some(named), None) => TenantId::parse(&named)?,
+            (Some(named), Some(own)) if *named == *own.as_str() => own.clone(),
+            (Some(named), Some(_)) => {
+                return Err(attribute(
+                    "tenant",
+                    &named,
+                    "this token belongs to another tenant",
+                ));
+            }
+            (None, Some(own)) => own.clone(),
+            (None, None) => {
+                return Err(attribute("tenant", "", "this token needs it in each event"));
+            }
+        };
+        let source = match posted.source {
+            Some(source) => Source::parse(&source)?,
+            None => defaults.source.clone(),
+        };
+        let id = match posted.id {
+            Some(id) => parse_id(&id)?,
+            None => defaults.id,
+        };
+        let time = match posted.time {
+            Some(time) => Timestamp::parse(&time)
+                .map_err(|_| attribute("time", &time, "use RFC 3339: 2026-11-21T09:30:00Z"))?,
+            None => defaults.now,
+        };
+        let subject = posted
+            .subject
+            .map(|subject| Subject::parse(&subject))
+            .transpose()?;
+        let data = posted
+            .data
+            .ok_or_else(|| InvalidEvent::DataNotObject("it is missing".to_owned()))?;
+        check_data(data.get().as_bytes())?;
+        let event = Self {
+            id,
+            name: EventName::parse(&posted.name)?,
+            time: time.min(defaults.now),
+            tenant,
+            source,
+            subject,
+            data: Bytes::copy_from_slice(data.get().as_bytes()),
+            backfill: defaults.age_max.is_none(),
+            traceparent: None,
+        };
+        event.check_age(defaults.now, defaults.age_max)?;
+        Ok(event)
+    }
+
+    /// Refuses an event that is older than `age_max`.
+    pub fn check_age(&self, now: Timestamp, age_max: Option<Duration>) -> Result<(), InvalidEvent> {
+        let age = now.since(self.time);
+        match age_max {
+            Some(limit) if age > limit => Err(InvalidEvent::TooOld {
+                age_hours: age.as_secs() / 3600,
+                limit_hours: limit.as_secs() / 3600,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The body that receivers get (format `standard`), written around the untouched data bytes.
+    pub fn standard_body(&self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(self.data.len() + 256);
+        let mut text = |name: &str, value: &str| {
+            body.push(if body.is_empty() { b'{' } else { b',' });
+            push_json_text(&mut body, name);
+            body.push(b':');
+            push_json_text(&mut body, value);
+        };
+        text("id", &self.id.as_hyphenated().to_string());
+        text("type", self.name.as_str());
+        text("timestamp", &self.time.to_string());
+        text("tenant", self.tenant.as_str());
+        text("source", self.source.as_str());
+        match &self.subject {
+            Some(subject) => text("subject", subject.as_str()),
+            None => body.extend_from_slice(b",\"subject\":null"),
+        }
+        body.extend_from_slice(b",\"data\":");
+        body.extend_from_slice(&self.data);
+        body.push(b'}');
+        body
+    }
+}
+
+/// An event id in the one form we write: a bare, hyphenated UUID.
+pub fn parse_id(text: &str) -> Result<Uuid, InvalidEvent> {
+    const RULE: &str = "use a UUID such as 01936b2e-8c5a-7000-9a1f-3a5f1c2b4d6e";
+    let id = Uuid::try_parse(text).map_err(|_| attribute("id", text, RULE))?;
+    if id.is_nil() {
+        Err(attribute("id", text, RULE))
+    } else {
+        Ok(id)
+    }
+}
+
+/// Checks that `data` is one JSON object in UTF-8 and not too large, without building a tree.
+pub fn check_data(data: &[u8]) -> Result<(), InvalidEvent> {
+    if data.len() > DATA_BYTES_MAX {
+        return Err(InvalidEvent::TooLarge { bytes: data.len() });
+    }
+    let text = std::str::from_utf8(data).map_err(|error| InvalidEvent::NotUtf8 {
+        at: error.valid_up_to(),
+    })?;
+    serde_json::from_str::<AnyObject>(text)
+        .map(|_| ())
+        .map_err(|error| InvalidEvent::DataNotObject(error.to_string()))
+}
+
+/// Deserialises from any JSON object, keeping nothing.
+struct AnyObject;
+
+impl<'de> Deserialize<'de> for AnyObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyObjectVisitor;
+        impl<'de> Visitor<'de> for AnyObjectVisitor {
+            type Value = AnyObject;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AnyObject, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(AnyObject)
+            }
+        }
+        deserializer.deserialize_map(AnyObjectVisitor)
+    }
+}
+
+/// Appends `text` as a JSON string.
+fn push_json_text(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    for c in text.chars() {
+        match c {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            c if u32::from(c) < 0x20 => {
+                out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
+            }
+            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_795_000_000_000);
+
+    fn parse(text: &str) -> Result<Event, InvalidEvent> {
+        parse_as(text.as_bytes(), Some("acme"))
+    }
+
+    fn parse_as(text: &[u8], tenant: Option<&str>) -> Result<Event, InvalidEvent> {
+        let tenant = tenant.map(|tenant| TenantId::parse(tenant).unwrap());
+        let source = Source::parse("pbx").unwrap();
+        let id = Uuid::from_u128(7);
+        let age_max = Some(Duration::from_secs(86_400));
+        let defaults = Defaults {
+            tenant: tenant.as_ref(),
+            source: &source,
+            id,
+            now: NOW,
+            age_max,
+        };
+        Event::parse_posted(text, &defaults)
+    }
+
+    fn code(text: &str) -> &'static str {
+        parse(text).unwrap_err().code()
+    }
+
+    #[test]
+    fn gaps_are_filled() {
+        let event = parse(r#"{"type":"cdr.completed","data":{"a":1}}"#).unwrap();
+        assert_eq!(event.id, Uuid::from_u128(7));
+        assert_eq!(event.time, NOW);
+        assert_eq!(event.tenant.as_str(), "acme");
+        assert_eq!(event.source.as_str(), "pbx");
+        assert_eq!(event.subject, None);
+        assert_eq!(&event.data[..], br#"{"a":1}"#);
+    }
+
+    #[test]
+    fn bad_events_are_named() {
+        assert_eq!(code("nonsense"), "not_json");
+        assert_eq!(code("[1]"), "not_json");
+        assert_eq!(code(r#"{"data":{}}"#), "not_json");
+        assert_eq!(code(r#"{"type":"cdr.completed"}"#), "data_not_object");
+        assert_eq!(
+            code(r#"{"type":"cdr.completed","data":[]}"#),
+            "data_not_object"
+        );
+        assert_eq!(
+            code(r#"{"type":"cdr..completed","data":{}}"#),
+            "illegal_attribute"
+        );
+        assert_eq!(
+            code(r#"{"type":"cdr.x","id":"7","data":{}}"#),
+            "illegal_attribute"
+        );
+        assert_eq!(
+            code(r#"{"type":"cdr.x","subject":"a\nb","data":{}}"#),
+            "illegal_attribute"
+        );
+        assert_eq!(
+            code(r#"{"type":"cdr.x","time":"today","data":{}}"#),
+            "illegal_attribute"
+        );
+        assert_eq!(
+            code(r#"{"type":"cdr.x","tenant":"other","data":{}}"#),
+            "illegal_attribute"
+        );
+        assert_eq!(
+            code(r#"{"type":"cdr.x","time":"2020-01-01T00:00:00Z","data":{}}"#),
+            "too_old"
+        );
+        assert_eq!(
+            parse_as(b"{\"type\":\"\xff\"}", None).unwrap_err().code(),
+            "not_utf8"
+        );
+        let large = format!(
+            r#"{{"type":"a","data":{{"x":"{}"}}}}"#,
+            "x".repeat(DATA_BYTES_MAX)
+        );
+        assert_eq!(code(&large), "too_large");
+        let deep = format!(r#"{{"type":"a","data":{{"x":{}}}}}"#, "[".repeat(100_000));
+        assert_eq!(code(&deep), "not_json");
+    }
+
+    #[test]
+    fn a_token_for_all_tenants_needs_the_tenant_in_the_event() {
+        let named = parse_as(br#"{"type":"cdr.x","tenant":"b","data":{}}"#, None).unwrap();
+        assert_eq!(named.tenant.as_str(), "b");
+        assert!(parse_as(br#"{"type":"cdr.x","data":{}}"#, None).is_err());
+    }
+
+    #[test]
+    fn a_time_in_the_future_is_clamped() {
+        let event = parse(r#"{"type":"a","time":"2099-01-01T00:00:00Z","data":{}}"#).unwrap();
+        assert_eq!(event.time, NOW);
+    }
+
+    #[test]
+    fn derived_ids_are_stable_and_apart() {
+        let tenant = |text| TenantId::parse(text).unwrap();
+        let source = Source::parse("asterisk").unwrap();
+        let id = derive_id(&tenant("a"), &source, "1795231199.1");
+        assert_eq!(id, derive_id(&tenant("a"), &source, "1795231199.1"));
+        assert_ne!(id, derive_id(&tenant("b"), &source, "1795231199.1"));
+        assert_ne!(id, derive_id(&tenant("a"), &source, "1795231199.2"));
+        assert_eq!(id.get_version_num(), 5);
+        let own = Uuid::from_u128(99);
+        assert_eq!(derive_id(&tenant("a"), &source, &own.to_string()), own);
+    }
+
+    proptest! {
+        /// DL7 and R5: the body is one JSON object whose fields read back, around untouched data.
+        #[test]
+        fn the_body_is_json_around_the_data(subject in "\\PC{1,60}", text in any::<String>(), micros in 0i64..2_000_000_000_000_000) {
+            let data = serde_json::to_vec(&json!({ "text": text })).unwrap();
+            let event = Event {
+                id: Uuid::from_u128(1),
+                name: EventName::parse("call.started").unwrap(),
+                time: Timestamp::from_micros(micros),
+                tenant: TenantId::parse("acme").unwrap(),
+                source: Source::parse("a/\"b\\c").unwrap(),
+                subject: Some(Subject::parse(&subject).unwrap_or_else(|_| Subject::parse("x").unwrap())),
+                data: data.clone().into(),
+                backfill: false,
+                traceparent: None,
+            };
+            let body = event.standard_body();
+            let read: Value = serde_json::from_slice(&body).unwrap();
+            prop_assert_eq!(&read["data"]["text"], &Value::from(text));
+            prop_assert_eq!(&read["source"], "a/\"b\\c");
+            prop_assert_eq!(read["subject"].as_str(), event.subject.as_ref().map(Subject::as_str));
+            prop_assert_eq!(&read["timestamp"], &Value::from(event.time.to_string()));
+            let end = [&data[..], b"}"].concat();
+            prop_assert!(body.ends_with(&end));
+        }
+
+        /// Nothing that is posted can make the parser panic.
+        #[test]
+        fn any_bytes_are_refused_or_accepted(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse_as(&bytes, None);
+        }
+    }
+}

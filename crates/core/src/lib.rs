@@ -1,0 +1,23 @@
+//! The domain of Ringback, pure: what an event, a webhook and a delivery are, what the delivery
+//! contract says about them, and the interface of the log they travel through.
+//!
+//! **Architecture invariant:** nothing here does I/O, reads a clock, or knows a runtime. Time is an
+//! argument, randomness is an argument, and the log is a trait. That is what lets the same code run
+//! in the dispatcher, in property tests and in a simulation.
+
+#![forbid(unsafe_code)]
+
+pub mod account;
+pub mod catalogue;
+pub mod directory;
+pub mod event;
+pub mod invariant;
+pub mod log;
+pub mod record;
+pub mod schedule;
+pub mod secret;
+pub mod time;
+pub mod topics;
+pub mod tracker;
+pub mod verdict;
+pub mod webhook;

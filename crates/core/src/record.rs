@@ -1,0 +1,467 @@
+//! Records: the form in which events, deliveries and attempts stand in the log.
+//!
+//! Events and deliveries are CloudEvents in the Kafka protocol binding's binary mode: attributes in
+//! `ce_` headers, data in the value. What we add for a delivery stands in `rb_` headers, which mean
+//! nothing on `events.*`.
+
+use std::fmt::{self, Write as _};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::event::{Event, EventName, InvalidEvent, Source, Subject, TenantId, parse_id};
+use crate::log::{Header, Record};
+use crate::time::Timestamp;
+
+/// Version of the records written here. A reader ignores what it does not know.
+pub const VERSION: u32 = 1;
+
+/// Names of headers.
+pub mod header {
+    /// Media type of the value.
+    pub const CONTENT_TYPE: &str = "content-type";
+    /// CloudEvents `specversion`.
+    pub const SPECVERSION: &str = "ce_specversion";
+    /// CloudEvents `id`: a bare UUID.
+    pub const ID: &str = "ce_id";
+    /// CloudEvents `source`.
+    pub const SOURCE: &str = "ce_source";
+    /// CloudEvents `type`.
+    pub const TYPE: &str = "ce_type";
+    /// CloudEvents `time`.
+    pub const TIME: &str = "ce_time";
+    /// CloudEvents `subject`.
+    pub const SUBJECT: &str = "ce_subject";
+    /// CloudEvents extension: the tenant.
+    pub const TENANT: &str = "ce_tenant";
+    /// CloudEvents extension: W3C trace context.
+    pub const TRACEPARENT: &str = "ce_traceparent";
+    /// CloudEvents extension: `true` when an old event was accepted on purpose.
+    pub const BACKFILL: &str = "ce_backfill";
+    /// Version of our headers.
+    pub const VERSION: &str = "rb_version";
+    /// The webhook's id.
+    pub const WEBHOOK: &str = "rb_webhook";
+    /// Number of the attempt that comes next; in `parked` the number of attempts made.
+    pub const ATTEMPT: &str = "rb_attempt";
+    /// 0 for the first passage, then one more for each replay.
+    pub const RUN: &str = "rb_run";
+    /// When the run was accepted: the event's append time, or when a person asked for the replay.
+    pub const ACCEPTED: &str = "rb_accepted";
+    /// How often the delivery was put off without an attempt.
+    pub const DEFERRALS: &str = "rb_deferrals";
+    /// Why it was parked.
+    pub const REASON: &str = "rb_reason";
+    /// More about the reason, for people.
+    pub const DETAIL: &str = "rb_detail";
+}
+
+/// Why a delivery was parked.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The webhook is switched off (contract R3).
+    Paused,
+    /// The webhook was disabled for its error rate (contract R14).
+    Disabled,
+    /// The last retry failed (contract R12).
+    Exhausted,
+    /// No attempt may start any more (contract R13).
+    Expired,
+    /// The receiver answered 404 (contract R10).
+    Rejected,
+    /// It can never be sent.
+    Undeliverable,
+    /// Its webhook was removed.
+    Removed,
+}
+
+impl Reason {
+    /// All reasons.
+    pub const ALL: [Self; 7] = [
+        Self::Paused,
+        Self::Disabled,
+        Self::Exhausted,
+        Self::Expired,
+        Self::Rejected,
+        Self::Undeliverable,
+        Self::Removed,
+    ];
+
+    /// Its name in records, metrics and lists.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Paused => "paused",
+            Self::Disabled => "disabled",
+            Self::Exhausted => "exhausted",
+            Self::Expired => "expired",
+            Self::Rejected => "rejected",
+            Self::Undeliverable => "undeliverable",
+            Self::Removed => "removed",
+        }
+    }
+
+    /// The reason with this name.
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Headers being put together, in one buffer.
+#[derive(Default)]
+pub struct HeaderBuf {
+    text: String,
+    ends: Vec<(&'static str, usize)>,
+}
+
+impl HeaderBuf {
+    /// Adds a header.
+    pub fn push(&mut self, name: &'static str, value: impl fmt::Display) {
+        // Writing to a String cannot fail.
+        let _ = write!(self.text, "{value}");
+        self.ends.push((name, self.text.len()));
+    }
+
+    /// The attributes of an event.
+    pub fn push_event(&mut self, event: &Event) {
+        self.text.reserve(320);
+        self.ends.reserve(16);
+        self.push(header::CONTENT_TYPE, "application/json");
+        self.push(header::SPECVERSION, "1.0");
+        self.push(header::ID, event.id.as_hyphenated());
+        self.push(header::SOURCE, &event.source);
+        self.push(header::TYPE, &event.name);
+        self.push(header::TIME, event.time);
+        self.push(header::TENANT, &event.tenant);
+        if let Some(subject) = &event.subject {
+            self.push(header::SUBJECT, subject);
+        }
+        if let Some(traceparent) = &event.traceparent {
+            self.push(header::TRACEPARENT, traceparent);
+        }
+        if event.backfill {
+            self.push(header::BACKFILL, true);
+        }
+    }
+
+    /// The attributes of a delivery.
+    pub fn push_delivery(&mut self, delivery: &Delivery) {
+        self.push_event(&delivery.event);
+        self.push(header::VERSION, VERSION);
+        self.push(header::WEBHOOK, delivery.webhook.as_hyphenated());
+        self.push(header::ATTEMPT, delivery.attempt);
+        self.push(header::RUN, delivery.run);
+        self.push(header::ACCEPTED, delivery.accepted);
+        self.push(header::DEFERRALS, delivery.deferrals);
+    }
+
+    /// As the log takes them.
+    pub fn headers(&self) -> Vec<Header<'_>> {
+        let mut start = 0;
+        self.ends
+            .iter()
+            .map(|&(name, end)| {
+                let value = &self.text.as_bytes()[start..end];
+                start = end;
+                Header { name, value }
+            })
+            .collect()
+    }
+}
+
+/// One event on its way to one webhook.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Delivery {
+    /// The event.
+    pub event: std::sync::Arc<Event>,
+    /// The webhook's id.
+    pub webhook: Uuid,
+    /// Number of the attempt that comes next, from 0.
+    pub attempt: u8,
+    /// 0 for the first passage, then one more for each replay.
+    pub run: u32,
+    /// When the run was accepted.
+    pub accepted: Timestamp,
+    /// How often it was put off without an attempt.
+    pub deferrals: u8,
+}
+
+impl Delivery {
+    /// When the 24 hours of contract R13 began: when the event was triggered, never later than its
+    /// acceptance; for a replay or a backfill, when it was asked for.
+    pub fn began(&self) -> Timestamp {
+        if self.run > 0 || self.event.backfill {
+            self.accepted
+        } else {
+            self.event.time.min(self.accepted)
+        }
+    }
+}
+
+/// A record that is not what its topic should hold.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum InvalidRecord {
+    /// A header is missing.
+    #[error("header {0} is missing")]
+    Missing(&'static str),
+    /// A header cannot be read.
+    #[error("header {name} {value:?} cannot be read")]
+    Unreadable {
+        /// Which one.
+        name: &'static str,
+        /// Its value, shortened, with what is not UTF-8 replaced.
+        value: String,
+    },
+    /// The event in it is not allowed.
+    #[error(transparent)]
+    Event(#[from] InvalidEvent),
+    /// There is no value.
+    #[error("the record has no value")]
+    NoValue,
+}
+
+fn text<'a>(record: &Record<'a>, name: &'static str) -> Result<Option<&'a str>, InvalidRecord> {
+    match record.header(name) {
+        None => Ok(None),
+        Some(value) => std::str::from_utf8(value)
+            .map(Some)
+            .map_err(|_| unreadable(name, value)),
+    }
+}
+
+fn required<'a>(record: &Record<'a>, name: &'static str) -> Result<&'a str, InvalidRecord> {
+    text(record, name)?.ok_or(InvalidRecord::Missing(name))
+}
+
+fn number<T: std::str::FromStr>(
+    record: &Record<'_>,
+    name: &'static str,
+) -> Result<T, InvalidRecord> {
+    let value = required(record, name)?;
+    value
+        .parse()
+        .map_err(|_| unreadable(name, value.as_bytes()))
+}
+
+fn unreadable(name: &'static str, value: &[u8]) -> InvalidRecord {
+    let value = String::from_utf8_lossy(value).chars().take(64).collect();
+    InvalidRecord::Unreadable { name, value }
+}
+
+/// Reads the event of a record of any work topic. The data is copied, but not looked at: see
+/// [`crate::event::check_data`].
+///
+/// A missing `ce_time` is the append time, and one in the future is clamped to it.
+pub fn decode_event(record: &Record<'_>) -> Result<Event, InvalidRecord> {
+    let time = match text(record, header::TIME)? {
+        None => record.appended,
+        Some(time) => Timestamp::parse(time)
+            .map_err(|_| unreadable(header::TIME, time.as_bytes()))?
+            .min(record.appended),
+    };
+    Ok(Event {
+        id: parse_id(required(record, header::ID)?)?,
+        name: EventName::parse(required(record, header::TYPE)?)?,
+        time,
+        tenant: TenantId::parse(required(record, header::TENANT)?)?,
+        source: Source::parse(required(record, header::SOURCE)?)?,
+        subject: text(record, header::SUBJECT)?
+            .map(Subject::parse)
+            .transpose()?,
+        data: Bytes::copy_from_slice(record.value.ok_or(InvalidRecord::NoValue)?),
+        backfill: text(record, header::BACKFILL)? == Some("true"),
+        traceparent: text(record, header::TRACEPARENT)?.map(str::to_owned),
+    })
+}
+
+/// Reads a delivery from `retry.*`, `defer.*`, `replay` or `parked`.
+pub fn decode_delivery(record: &Record<'_>) -> Result<Delivery, InvalidRecord> {
+    let webhook = required(record, header::WEBHOOK)?;
+    let accepted = required(record, header::ACCEPTED)?;
+    Ok(Delivery {
+        webhook: Uuid::try_parse(webhook)
+            .map_err(|_| unreadable(header::WEBHOOK, webhook.as_bytes()))?,
+        attempt: number(record, header::ATTEMPT)?,
+        run: number(record, header::RUN)?,
+        accepted: Timestamp::parse(accepted)
+            .map_err(|_| unreadable(header::ACCEPTED, accepted.as_bytes()))?,
+        deferrals: number(record, header::DEFERRALS)?,
+        event: decode_event(record)?.into(),
+    })
+}
+
+/// The record of one attempt, in topic `attempts`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Version of the record.
+    pub version: u32,
+    /// The event's id.
+    pub event: Uuid,
+    /// The event's type.
+    #[serde(rename = "type")]
+    pub name: EventName,
+    /// Whose.
+    pub tenant: TenantId,
+    /// The webhook's id.
+    pub webhook: Uuid,
+    /// The webhook's generation when the attempt started.
+    pub generation: u64,
+    /// The delivery's run.
+    pub run: u32,
+    /// Number of the attempt, from 0.
+    pub attempt: u8,
+    /// When it started.
+    pub started: Timestamp,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// [`crate::verdict::Outcome::label`].
+    pub outcome: String,
+    /// The status that was answered.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub status: Option<u16>,
+    /// What went wrong, for people; without secrets.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// The first 4 KiB of the response body; what is not UTF-8 is replaced.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub response: Option<String>,
+    /// What comes next: `delivered`, a tier's topic (`retry.32s`), or a parked reason.
+    pub next: String,
+    /// The partition was taken away in the meantime: somebody else decides what comes next.
+    #[serde(default)]
+    pub late: bool,
+    /// The dispatcher that made it.
+    pub dispatcher: String,
+    /// The W3C trace id.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub trace: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::schedule::Schedule;
+    use crate::topics::{Role, Topics, TopicsConfig};
+
+    fn record<'a>(headers: &'a [Header<'a>], value: Option<&'a [u8]>) -> Record<'a> {
+        let topics = Topics::new(&TopicsConfig::default(), Schedule::default().tiers());
+        let topic = topics.find(Role::Replay).unwrap();
+        Record {
+            partition: crate::topics::Partition { topic, index: 0 },
+            offset: 0,
+            appended: Timestamp::from_millis(1_795_000_000_000),
+            key: None,
+            headers,
+            value,
+        }
+    }
+
+    prop_compose! {
+        fn delivery()(
+            id in 1u128.., webhook in any::<u128>(), attempt in any::<u8>(), run in any::<u32>(),
+            accepted in 0i64..2_000_000_000_000_000, time in 0i64..1_795_000_000_000_000,
+            subject in proptest::option::of("\\PC{1,40}"), backfill in any::<bool>(),
+        ) -> Delivery {
+            let event = Event {
+                id: Uuid::from_u128(id),
+                name: EventName::parse("cdr.completed").unwrap(),
+                time: Timestamp::from_micros(time),
+                tenant: TenantId::parse("acme").unwrap(),
+                source: Source::parse("pbx-1").unwrap(),
+                subject: subject.and_then(|subject| Subject::parse(&subject).ok()),
+                data: Bytes::from_static(b"{}"),
+                backfill,
+                traceparent: None,
+            };
+            Delivery {
+                event: event.into(),
+                webhook: Uuid::from_u128(webhook),
+                attempt,
+                run,
+                accepted: Timestamp::from_micros(accepted),
+                deferrals: attempt,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn deliveries_read_back(delivery in delivery()) {
+            let mut buf = HeaderBuf::default();
+            buf.push_delivery(&delivery);
+            let headers = buf.headers();
+            let record = record(&headers, Some(&delivery.event.data));
+            prop_assert_eq!(decode_delivery(&record).unwrap(), delivery);
+        }
+
+        /// R13: the 24 hours never begin after acceptance.
+        #[test]
+        fn the_day_never_begins_after_acceptance(delivery in delivery()) {
+            prop_assert!(delivery.began() <= delivery.accepted);
+        }
+
+        #[test]
+        fn any_headers_are_refused_or_read(values in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 9)) {
+            use header::*;
+            let names = [ID, TYPE, TENANT, SOURCE, TIME, WEBHOOK, ATTEMPT, RUN, ACCEPTED];
+            let headers: Vec<_> = names
+                .iter()
+                .zip(&values)
+                .map(|(name, value)| Header { name, value })
+                .collect();
+            let read = decode_delivery(&record(&headers, Some(b"{}")));
+            prop_assert!(read.is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let id = Header {
+            name: header::ID,
+            value: b"not-a-uuid",
+        };
+        let error = decode_event(&record(&[id], Some(b"{}"))).unwrap_err();
+        assert!(error.to_string().contains("not-a-uuid"), "{error}");
+        let error = decode_event(&record(&[], Some(b"{}"))).unwrap_err();
+        assert_eq!(error, InvalidRecord::Missing(header::ID));
+    }
+
+    #[test]
+    fn a_missing_time_is_the_append_time_and_a_future_one_is_clamped() {
+        for time in [None, Some("2099-01-01T00:00:00Z")] {
+            let mut headers = vec![
+                Header {
+                    name: header::ID,
+                    value: b"01936b2e-8c5a-7000-9a1f-3a5f1c2b4d6e",
+                },
+                Header {
+                    name: header::TYPE,
+                    value: b"cdr.completed",
+                },
+                Header {
+                    name: header::TENANT,
+                    value: b"acme",
+                },
+                Header {
+                    name: header::SOURCE,
+                    value: b"pbx",
+                },
+            ];
+            headers.extend(time.map(|t| Header {
+                name: header::TIME,
+                value: t.as_bytes(),
+            }));
+            let record = record(&headers, Some(b"{}"));
+            assert_eq!(decode_event(&record).unwrap().time, record.appended);
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! The table of topics: the one place their names, keys, partitions and retention come from.
+//! Creation, checks, documentation and Helm are generated from it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::Family;
+use crate::time::{duration_label, duration_text};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// What a topic is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Role {
+    /// Accepted events of one family.
+    Events(Family),
+    /// Our own notices (`webhook.*`) and the canary.
+    SystemEvents,
+    /// Failed deliveries that wait for tier `0..`, see [`crate::schedule::Schedule`].
+    Retry(usize),
+    /// Deliveries put off without an attempt, rung `0..`.
+    Defer(usize),
+    /// Deliveries that a person asked for: replays and test events.
+    Replay,
+    /// Deliveries that ended without success.
+    Parked,
+    /// One record per attempt.
+    Attempts,
+    /// Configuration: tenants.
+    Tenants,
+    /// Configuration: webhooks.
+    Webhooks,
+    /// Configuration: API tokens and accounts.
+    Accounts,
+    /// Who changed what.
+    Audit,
+    /// Verdicts about webhooks.
+    Health,
+    /// Snapshots of the windows that verdicts are made from.
+    Windows,
+}
+
+/// How a topic forgets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cleanup {
+    /// Records are dropped when they are older than this.
+    Delete {
+        /// How long a record is kept.
+        retention: Duration,
+    },
+    /// The newest record of each key is kept for good.
+    Compact,
+}
+
+/// What a topic's records are keyed by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyedBy {
+    /// `tenant/subject`, so that one call stays in one partition.
+    TenantSubject,
+    /// The tenant.
+    Tenant,
+    /// The webhook's id.
+    Webhook,
+    /// The configuration record's own key.
+    Id,
+    /// No key: spread evenly.
+    Nothing,
+}
+
+/// One row of the table.
+#[derive(Clone, Debug)]
+pub struct TopicSpec {
+    /// What it is for.
+    pub role: Role,
+    /// Name without the prefix: `retry.32s`.
+    pub name: String,
+    /// Name with the prefix, as it is called in the log: `ringback.retry.32s`.
+    pub full_name: String,
+    /// Number of partitions.
+    pub partitions: u32,
+    /// How it forgets.
+    pub cleanup: Cleanup,
+    /// What its records are keyed by.
+    pub key: KeyedBy,
+    /// The one kind of component that writes it.
+    pub writer: &'static str,
+    /// The components that read it.
+    pub readers: &'static str,
+}
+
+/// A row of [`Topics`]; cheap to copy and compare.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct TopicId(u16);
+
+impl TopicId {
+    /// The row's position in the table.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// Settings of the table (`[topics]` in the configuration).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TopicsConfig {
+    /// Goes before every name.
+    pub prefix: String,
+    /// Partitions of each `events.*` topic and of `attempts`.
+    pub event_partitions: u32,
+    /// Partitions of each other work topic.
+    pub work_partitions: u32,
+    /// Copies of each partition (Kafka).
+    pub replication: u16,
+    /// How long events and waiting deliveries are kept.
+    #[serde(with = "duration_text")]
+    pub retention: Duration,
+}
+
+impl Default for TopicsConfig {
+    fn default() -> Self {
+        Self {
+            prefix: "ringback.".to_owned(),
+            event_partitions: 12,
+            work_partitions: 6,
+            replication: 3,
+            retention: 7 * DAY,
+        }
+    }
+}
+
+/// The rungs of deferral, shortest first.
+pub const DEFER_RUNGS: [Duration; 5] = [
+    Duration::from_secs(2),
+    Duration::from_secs(15),
+    Duration::from_secs(120),
+    Duration::from_secs(900),
+    Duration::from_secs(3600),
+];
+
+/// The table of topics of one installation.
+#[derive(Debug)]
+pub struct Topics {
+    specs: Vec<TopicSpec>,
+    replication: u16,
+    tiers: Vec<Duration>,
+}
+
+impl Topics {
+    /// The table for these settings and this schedule's tiers.
+    pub fn new(config: &TopicsConfig, tiers: &[Duration]) -> Arc<Self> {
+        let retention = config.retention;
+        let work = Cleanup::Delete { retention };
+        let events = config.event_partitions;
+        let others = config.work_partitions;
+        let mut specs = Vec::new();
+        let mut row = |role, name: String, partitions, cleanup, key, writer, readers| {
+            let full_name = format!("{}{name}", config.prefix);
+            let spec = TopicSpec {
+                role,
+                name,
+                full_name,
+                partitions,
+                cleanup,
+                key,
+                writer,
+                readers,
+            };
+            specs.push(spec);
+        };
+        for family in Family::ALL {
+            let name = format!("events.{family}");
+            let key = KeyedBy::TenantSubject;
+            row(
+                Role::Events(family),
+                name,
+                events,
+                work,
+                key,
+                "producer",
+                "dispatcher",
+            );
+        }
+        let name = "events.system".to_owned();
+        row(
+            Role::SystemEvents,
+            name,
+            1,
+            work,
+            KeyedBy::Tenant,
+            "metrics",
+            "dispatcher",
+        );
+        for (index, tier) in tiers.iter().enumerate() {
+            let name = format!("retry.{}", duration_label(*tier));
+            let key = KeyedBy::Nothing;
+            row(
+                Role::Retry(index),
+                name,
+                others,
+                work,
+                key,
+                "dispatcher",
+                "dispatcher",
+            );
+        }
+        for (index, rung) in DEFER_RUNGS.iter().enumerate() {
+            let name = format!("defer.{}", duration_label(*rung));
+            let key = KeyedBy::Nothing;
+            row(
+                Role::Defer(index),
+                name,
+                others,
+                work,
+                key,
+                "dispatcher",
+                "dispatcher",
+            );
+        }
+        let two_weeks = Cleanup::Delete {
+            retention: 2 * retention,
+        };
+        let by_webhook = KeyedBy::Webhook;
+        row(
+            Role::Replay,
+            "replay".into(),
+            others,
+            two_weeks,
+            by_webhook,
+            "admin",
+            "dispatcher",
+        );
+        row(
+            Role::Parked,
+            "parked".into(),
+            others,
+            work,
+            by_webhook,
+            "dispatcher",
+            "admin",
+        );
+        let readers = "metrics, admin";
+        row(
+            Role::Attempts,
+            "attempts".into(),
+            events,
+            work,
+            by_webhook,
+            "dispatcher",
+            readers,
+        );
+        for (role, name) in [
+            (Role::Tenants, "tenants"),
+            (Role::Webhooks, "webhooks"),
+            (Role::Accounts, "accounts"),
+        ] {
+            row(
+                role,
+                name.into(),
+                1,
+                Cleanup::Compact,
+                KeyedBy::Id,
+                "admin",
+                "all",
+            );
+        }
+        let year = Cleanup::Delete {
+            retention: 365 * DAY,
+        };
+        row(
+            Role::Audit,
+            "audit".into(),
+            1,
+            year,
+            KeyedBy::Tenant,
+            "admin",
+            "admin",
+        );
+        let readers = "dispatcher, admin";
+        row(
+            Role::Health,
+            "health".into(),
+            1,
+            Cleanup::Compact,
+            by_webhook,
+            "metrics",
+            readers,
+        );
+        let compact = Cleanup::Compact;
+        row(
+            Role::Windows,
+            "windows".into(),
+            events,
+            compact,
+            by_webhook,
+            "metrics",
+            "metrics",
+        );
+        Arc::new(Self {
+            specs,
+            replication: config.replication,
+            tiers: tiers.to_vec(),
+        })
+    }
+
+    /// All rows.
+    pub fn iter(&self) -> impl Iterator<Item = (TopicId, &TopicSpec)> {
+        self.specs
+            .iter()
+            .enumerate()
+            .map(|(index, spec)| (id_of(index), spec))
+    }
+
+    /// One row.
+    pub fn spec(&self, topic: TopicId) -> &TopicSpec {
+        &self.specs[topic.index()]
+    }
+
+    /// The row with this role. `None` for a tier or rung that this table does not have.
+    pub fn find(&self, role: Role) -> Option<TopicId> {
+        self.specs
+            .iter()
+            .position(|spec| spec.role == role)
+            .map(id_of)
+    }
+
+    /// The row with this full name.
+    pub fn find_name(&self, full_name: &str) -> Option<TopicId> {
+        self.specs
+            .iter()
+            .position(|spec| spec.full_name == full_name)
+            .map(id_of)
+    }
+
+    /// The partitions of a topic.
+    pub fn partitions(&self, topic: TopicId) -> impl Iterator<Item = Partition> {
+        (0..self.spec(topic).partitions).map(move |index| Partition { topic, index })
+    }
+
+    /// Copies of each partition (Kafka).
+    pub fn replication(&self) -> u16 {
+        self.replication
+    }
+
+    /// How long a record of this topic waits before it is due; zero where nothing waits.
+    pub fn delay(&self, topic: TopicId) -> Duration {
+        match self.spec(topic).role {
+            Role::Retry(tier) => self.tiers[tier],
+            Role::Defer(rung) => DEFER_RUNGS[rung],
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+fn id_of(index: usize) -> TopicId {
+    // The table has some thirty rows; a u16 is never exceeded.
+    TopicId(u16::try_from(index).unwrap_or(u16::MAX))
+}
+
+/// One partition of a topic.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Partition {
+    /// The topic's row.
+    pub topic: TopicId,
+    /// `0..TopicSpec::partitions`.
+    pub index: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::Schedule;
+
+    #[test]
+    fn names_are_those_of_the_design() {
+        let topics = Topics::new(&TopicsConfig::default(), Schedule::default().tiers());
+        let names: Vec<_> = topics
+            .iter()
+            .map(|(_, spec)| spec.full_name.as_str())
+            .collect();
+        assert_eq!(names.len(), 23);
+        for name in ["events.cdr", "retry.17m", "defer.15m", "parked", "windows"] {
+            let full = format!("ringback.{name}");
+            assert!(names.contains(&full.as_str()), "{full} is missing");
+        }
+    }
+
+    #[test]
+    fn names_and_roles_are_unique() {
+        let topics = Topics::new(&TopicsConfig::default(), Schedule::default().tiers());
+        for (id, spec) in topics.iter() {
+            assert_eq!(topics.find(spec.role), Some(id));
+            assert_eq!(topics.find_name(&spec.full_name), Some(id));
+        }
+    }
+
+    #[test]
+    fn delays_come_from_the_schedule() {
+        let topics = Topics::new(&TopicsConfig::default(), Schedule::default().tiers());
+        let tier = topics.find(Role::Retry(3)).unwrap();
+        assert_eq!(topics.delay(tier), Duration::from_secs(52 * 60));
+        assert_eq!(topics.find(Role::Retry(5)), None);
+        assert_eq!(
+            topics.delay(topics.find(Role::Parked).unwrap()),
+            Duration::ZERO
+        );
+    }
+}

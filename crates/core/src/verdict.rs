@@ -1,0 +1,123 @@
+//! What an attempt's outcome means (contract R9, R10, R11).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How an attempt ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Outcome {
+    /// The receiver answered with this status.
+    Status(u16),
+    /// No answer in time, be it to connect or to respond.
+    Timeout,
+    /// The connection was refused.
+    Refused,
+    /// The connection broke after it was made.
+    Reset,
+    /// The name could not be resolved.
+    Dns,
+    /// TLS could not be agreed on.
+    Tls,
+    /// The answer was not HTTP, or any other failure on the receiver's side.
+    Protocol,
+}
+
+impl Outcome {
+    /// Its name in attempt records and metrics; a status is `status`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Status(_) => "status",
+            Self::Timeout => "timeout",
+            Self::Refused => "refused",
+            Self::Reset => "reset",
+            Self::Dns => "dns",
+            Self::Tls => "tls",
+            Self::Protocol => "protocol",
+        }
+    }
+
+    /// The status, where there was one.
+    pub fn status(self) -> Option<u16> {
+        match self {
+            Self::Status(status) => Some(status),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => status.fmt(f),
+            other => f.write_str(other.label()),
+        }
+    }
+}
+
+/// Which statuses acknowledge an event, per webhook.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum Acknowledge {
+    /// Only 200 (contract R9).
+    #[default]
+    #[serde(rename = "200")]
+    Only200,
+    /// Any 2xx, by the receiver's choice.
+    #[serde(rename = "2xx")]
+    Any2xx,
+}
+
+/// What an outcome means for the delivery.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Verdict {
+    /// The event arrived.
+    Delivered,
+    /// The receiver does not want this event: 404 (contract R10).
+    Rejected,
+    /// The attempt failed and may be repeated (contract R11).
+    Failed,
+}
+
+impl Verdict {
+    /// The verdict on an outcome.
+    pub fn on(outcome: Outcome, acknowledge: Acknowledge) -> Self {
+        match (outcome, acknowledge) {
+            (Outcome::Status(200), _) => Self::Delivered,
+            (Outcome::Status(201..=299), Acknowledge::Any2xx) => Self::Delivered,
+            (Outcome::Status(404), _) => Self::Rejected,
+            _ => Self::Failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// R9, R10, R11 over every status that a response can carry.
+        #[test]
+        fn only_200_acknowledges_and_only_404_rejects(status in 100u16..1000) {
+            let verdict = Verdict::on(Outcome::Status(status), Acknowledge::Only200);
+            let expected = match status {
+                200 => Verdict::Delivered,
+                404 => Verdict::Rejected,
+                _ => Verdict::Failed,
+            };
+            prop_assert_eq!(verdict, expected);
+            let loose = Verdict::on(Outcome::Status(status), Acknowledge::Any2xx);
+            let expected = if (200..300).contains(&status) { Verdict::Delivered } else { expected };
+            prop_assert_eq!(loose, expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_failed() {
+        use Outcome::*;
+        for outcome in [Timeout, Refused, Reset, Dns, Tls, Protocol] {
+            assert_eq!(Verdict::on(outcome, Acknowledge::Any2xx), Verdict::Failed);
+        }
+    }
+}

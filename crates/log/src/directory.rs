@@ -1,0 +1,201 @@
+//! The directory of tenants, webhooks and tokens, kept live from the log by threads of its own, with
+//! the knowledge of how fresh it is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
+use ringback_core::directory::Directory;
+use ringback_core::log::{Follower, Log, LogError, Offset, Revision};
+use ringback_core::topics::{Role, TopicId};
+
+/// A component whose configuration is older than this acts no more on it (invariant DL6).
+pub const STALE_AFTER: Duration = Duration::from_secs(2);
+
+/// How long a follower waits for news before it looks at the clock again. Well below
+/// [`STALE_AFTER`], so that a log out of reach is noticed in time.
+const WAIT: Duration = Duration::from_millis(500);
+
+/// A live [`Directory`]. Dropping it stops its threads.
+pub struct LiveDirectory {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    directory: RwLock<Directory>,
+    started: Instant,
+    topics: Vec<Followed>,
+    /// Guards nothing; news is signalled through it.
+    lock: Mutex<()>,
+    news: Condvar,
+    stop: AtomicBool,
+    on_change: Box<dyn Fn() + Send + Sync>,
+}
+
+struct Followed {
+    topic: TopicId,
+    role: Role,
+    /// Milliseconds after `started` at which the end was last known to be reached, plus one.
+    at_end: AtomicU64,
+    /// Offset after the last record that was applied.
+    applied: AtomicU64,
+}
+
+impl LiveDirectory {
+    /// Follows the topics with these roles. `on_change` is called after changes, from a thread of the
+    /// directory; it must be quick.
+    pub fn start<L: Log>(
+        log: &L,
+        roles: &[Role],
+        on_change: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self, LogError> {
+        let topics: Vec<_> = roles
+            .iter()
+            .filter_map(|role| log.topics().find(*role).map(|topic| (topic, *role)))
+            .map(|(topic, role)| Followed {
+                topic,
+                role,
+                at_end: AtomicU64::new(0),
+                applied: AtomicU64::new(0),
+            })
+            .collect();
+        let shared = Arc::new(Shared {
+            directory: RwLock::default(),
+            started: Instant::now(),
+            topics,
+            lock: Mutex::new(()),
+            news: Condvar::new(),
+            stop: AtomicBool::new(false),
+            on_change: Box::new(on_change),
+        });
+        let mut live = Self { shared: shared.clone(), threads: Vec::new() };
+        for (index, followed) in shared.topics.iter().enumerate() {
+            let follower = log.follower(followed.topic)?;
+            let shared = shared.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("follow-{}", log.topics().spec(followed.topic).name))
+                .spawn(move || shared.follow(index, follower))
+                .map_err(|error| LogError::permanent("starting a thread", error))?;
+            live.threads.push(thread);
+        }
+        Ok(live)
+    }
+
+    /// The directory as it is known now. Hold it briefly, never across an await.
+    pub fn read(&self) -> RwLockReadGuard<'_, Directory> {
+        self.shared.directory.read()
+    }
+
+    /// For how long the end of some topic has not been known to be reached. `None`: it was never
+    /// reached, so nothing may be decided yet.
+    pub fn age(&self) -> Option<Duration> {
+        self.shared.age()
+    }
+
+    /// Whether it is loaded and not older than [`STALE_AFTER`].
+    pub fn is_fresh(&self) -> bool {
+        self.age().is_some_and(|age| age <= STALE_AFTER)
+    }
+
+    /// Blocking: waits until the directory is fresh. `false` when the time is over.
+    pub fn wait_fresh(&self, timeout: Duration) -> bool {
+        self.shared.wait(timeout, || self.is_fresh())
+    }
+
+    /// Blocking: waits until a written revision is applied. `false` when the time is over.
+    pub fn wait_applied(&self, role: Role, revision: Revision, timeout: Duration) -> bool {
+        let Some(followed) = self.shared.topics.iter().find(|topic| topic.role == role) else {
+            return true;
+        };
+        self.shared
+            .wait(timeout, || followed.applied.load(Ordering::Acquire) > offset(revision.0))
+    }
+}
+
+impl Drop for LiveDirectory {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        for thread in self.threads.drain(..) {
+            // A follower that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn follow(&self, index: usize, mut follower: impl Follower) {
+        let followed = &self.topics[index];
+        let mut failing = false;
+        while !self.stop.load(Ordering::Acquire) {
+            let asked = self.started.elapsed();
+            let mut changed = false;
+            let result = follower.poll(WAIT, &mut |record| {
+                changed = true;
+                if let Err(error) = self.directory.write().apply(followed.role, &record) {
+                    tracing::error!(%error, "keeping what the configuration said before");
+                }
+                followed.applied.store(offset(record.offset) + 1, Ordering::Release);
+            });
+            match result {
+                Ok(true) => {
+                    let millis = u64::try_from(asked.as_millis()).unwrap_or(u64::MAX - 1);
+                    followed.at_end.store(millis + 1, Ordering::Release);
+                    failing = false;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    if !failing {
+                        tracing::warn!(%error, "configuration may be stale");
+                    }
+                    failing = true;
+                    // The log is away: ask again, but not in a hot loop.
+                    self.pause(WAIT / 2);
+                }
+            }
+            let _guard = self.lock.lock();
+            self.news.notify_all();
+            drop(_guard);
+            if changed {
+                (self.on_change)();
+            }
+        }
+    }
+
+    fn pause(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut guard = self.lock.lock();
+        while !self.stop.load(Ordering::Acquire) {
+            if self.news.wait_until(&mut guard, until).timed_out() {
+                return;
+            }
+        }
+    }
+
+    fn age(&self) -> Option<Duration> {
+        let elapsed = self.started.elapsed();
+        let mut oldest = Duration::ZERO;
+        for topic in &self.topics {
+            let at_end = topic.at_end.load(Ordering::Acquire).checked_sub(1)?;
+            oldest = oldest.max(elapsed.saturating_sub(Duration::from_millis(at_end)));
+        }
+        Some(oldest)
+    }
+
+    fn wait(&self, timeout: Duration, done: impl Fn() -> bool) -> bool {
+        let until = Instant::now() + timeout;
+        let mut guard = self.lock.lock();
+        while !done() {
+            if self.news.wait_until(&mut guard, until).timed_out() {
+                return done();
+            }
+        }
+        true
+    }
+}
+
+fn offset(offset: Offset) -> u64 {
+    u64::try_from(offset).unwrap_or(0)
+}
