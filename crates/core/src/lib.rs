@@ -8,10 +8,13 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod admission;
 pub mod catalogue;
+pub mod clock;
 pub mod directory;
 pub mod event;
 pub mod invariant;
+pub mod lane;
 pub mod log;
 pub mod record;
 pub mod schedule;

@@ -45,8 +45,8 @@ struct Followed {
 }
 
 impl LiveDirectory {
-    /// Follows the topics with these roles. `on_change` is called after changes, from a thread of the
-    /// directory; it must be quick.
+    /// Follows the topics with these roles. `on_change` is called after changes and when the directory
+    /// has become fresh (again), from a thread of the directory; it must be quick.
     pub fn start<L: Log>(
         log: &L,
         roles: &[Role],
@@ -97,7 +97,7 @@ impl LiveDirectory {
 
     /// Whether it is loaded and not older than [`STALE_AFTER`].
     pub fn is_fresh(&self) -> bool {
-        self.age().is_some_and(|age| age <= STALE_AFTER)
+        self.shared.is_fresh()
     }
 
     /// Blocking: waits until the directory is fresh. `false` when the time is over.
@@ -131,6 +131,7 @@ impl Shared {
         let mut failing = false;
         while !self.stop.load(Ordering::Acquire) {
             let asked = self.started.elapsed();
+            let was_fresh = self.is_fresh();
             let mut changed = false;
             let result = follower.poll(WAIT, &mut |record| {
                 changed = true;
@@ -155,10 +156,11 @@ impl Shared {
                     self.pause(WAIT / 2);
                 }
             }
-            let _guard = self.lock.lock();
+            // Under the lock, so that nobody who has just looked goes to sleep on old news.
+            let guard = self.lock.lock();
             self.news.notify_all();
-            drop(_guard);
-            if changed {
+            drop(guard);
+            if changed || (!was_fresh && self.is_fresh()) {
                 (self.on_change)();
             }
         }
@@ -172,6 +174,10 @@ impl Shared {
                 return;
             }
         }
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.age().is_some_and(|age| age <= STALE_AFTER)
     }
 
     fn age(&self) -> Option<Duration> {

@@ -1,0 +1,77 @@
+//! The log's clock, as far as its acknowledgements tell: tiers are due by the clock that stamps
+//! their records, not by ours (design, "Tiers").
+
+use std::time::Duration;
+
+use crate::time::Timestamp;
+
+/// How long an observation counts, at most twice this.
+const WINDOW: Duration = Duration::from_secs(300);
+
+/// Estimates how far the log's clock is ahead of ours.
+///
+/// An acknowledgement that arrives at our `now` carries the append time `at`. It travelled for a
+/// while, so `at - now` is too small by that while, never too large: the largest value seen is the
+/// best, and what it still lacks makes us late by one network delay, never early.
+#[derive(Clone, Debug, Default)]
+pub struct LogClock {
+    current: Option<i64>,
+    previous: Option<i64>,
+    window_began: Timestamp,
+}
+
+impl LogClock {
+    /// An acknowledgement with append time `at` arrived `now`.
+    pub fn observe(&mut self, at: Timestamp, now: Timestamp) {
+        if now.since(self.window_began) > WINDOW || now < self.window_began {
+            self.previous = self.current.take();
+            self.window_began = now;
+        }
+        let ahead = at.as_micros().saturating_sub(now.as_micros());
+        self.current = Some(self.current.map_or(ahead, |best| best.max(ahead)));
+    }
+
+    /// The log's time when ours is `now`; ours, when there was no acknowledgement yet.
+    pub fn at(&self, now: Timestamp) -> Timestamp {
+        let ahead = self.current.max(self.previous).unwrap_or(0);
+        Timestamp::from_micros(now.as_micros().saturating_add(ahead))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// DL4: with any constant skew and any delays, the estimate is never ahead of the log, and
+        /// lags by no more than the shortest delay seen.
+        #[test]
+        fn never_ahead_and_close(skew in -10_000_000i64..10_000_000, delays in proptest::collection::vec(0i64..500_000, 1..50)) {
+            let mut clock = LogClock::default();
+            let mut now = Timestamp::from_micros(1_000_000_000_000);
+            for delay in &delays {
+                now = now + Duration::from_millis(100);
+                let at = Timestamp::from_micros(now.as_micros() + skew - delay);
+                clock.observe(at, now);
+            }
+            let lag = now.as_micros() + skew - clock.at(now).as_micros();
+            prop_assert!(lag >= 0, "ahead by {}", -lag);
+            prop_assert!(lag <= *delays.iter().min().unwrap());
+        }
+    }
+
+    #[test]
+    fn forgets_an_old_skew() {
+        let mut clock = LogClock::default();
+        let start = Timestamp::from_micros(1_000_000_000_000);
+        clock.observe(start + Duration::from_secs(60), start);
+        for minute in 1..20 {
+            let now = start + Duration::from_secs(60 * minute);
+            clock.observe(now, now);
+        }
+        let now = start + Duration::from_secs(1200);
+        assert_eq!(clock.at(now), now);
+    }
+}
