@@ -108,6 +108,28 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+/// A clock that is handed in: the system's in production, a simulated one in tests.
+#[derive(Clone)]
+pub struct Clock(std::sync::Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl Clock {
+    /// A clock that reads this.
+    pub fn new(read: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(std::sync::Arc::new(read))
+    }
+
+    /// Its time now.
+    pub fn now(&self) -> Timestamp {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
 /// A duration as people write it: `32s`, `4m`, `17m`, `2h`, `7d`, `250ms`. The largest unit that
 /// divides it is used, so the text is unique and can name a topic.
 pub fn duration_label(duration: Duration) -> String {
@@ -118,7 +140,7 @@ pub fn duration_label(duration: Duration) -> String {
         ("m", 60_000),
         ("s", 1000),
     ] {
-        if millis > 0 && millis % size == 0 {
+        if millis > 0 && millis.is_multiple_of(size) {
             return format!("{}{unit}", millis / size);
         }
     }

@@ -1,0 +1,93 @@
+//! Settings of the dispatcher.
+
+use std::time::Duration;
+
+use ringback_core::time::duration_text;
+use serde::{Deserialize, Serialize};
+
+/// `[dispatcher]` in the configuration.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Name of this instance in attempt records; empty: made of host name and process id.
+    pub name: String,
+    /// Deliveries taken in and not settled yet, in the whole process.
+    pub slots: usize,
+    /// Requests in flight at a time to one webhook.
+    pub concurrency: usize,
+    /// A delivery that would wait longer than this for its webhook is deferred.
+    #[serde(with = "duration_text")]
+    pub lane_wait: Duration,
+    /// How long connecting may take.
+    #[serde(with = "duration_text")]
+    pub connect_timeout: Duration,
+    /// How long a whole request may take, connecting and the answer included.
+    #[serde(with = "duration_text")]
+    pub timeout: Duration,
+    /// How long a kept connection may be idle.
+    #[serde(with = "duration_text")]
+    pub idle_timeout: Duration,
+    /// Idle connections kept per webhook host.
+    pub idle_per_host: usize,
+    /// How often positions are committed: after a crash, what finished since is repeated.
+    #[serde(with = "duration_text")]
+    pub commit_interval: Duration,
+    /// How long appends of results may wait for each other.
+    #[serde(with = "duration_text")]
+    pub linger: Duration,
+    /// How long a drain waits for what is in flight.
+    #[serde(with = "duration_text")]
+    pub drain: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            slots: 4096,
+            concurrency: 64,
+            lane_wait: Duration::from_secs(2),
+            connect_timeout: Duration::from_secs(5),
+            timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(90),
+            idle_per_host: 64,
+            commit_interval: Duration::from_millis(100),
+            linger: Duration::from_millis(5),
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Config {
+    /// What is wrong with these settings, each with the name of its key.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut need = |holds: bool, problem: &str| {
+            if !holds {
+                problems.push(problem.to_owned());
+            }
+        };
+        need(
+            (16..=1_000_000).contains(&self.slots),
+            "slots: use 16 to 1000000",
+        );
+        need(
+            (1..=10_000).contains(&self.concurrency),
+            "concurrency: use 1 to 10000",
+        );
+        need(!self.timeout.is_zero(), "timeout: use more than 0ms");
+        need(
+            !self.connect_timeout.is_zero(),
+            "connect_timeout: use more than 0ms",
+        );
+        need(
+            self.commit_interval >= Duration::from_millis(1),
+            "commit_interval: use at least 1ms",
+        );
+        need(
+            self.commit_interval <= Duration::from_secs(10),
+            "commit_interval: use at most 10s",
+        );
+        problems
+    }
+}

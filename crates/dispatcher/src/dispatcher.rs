@@ -1,0 +1,273 @@
+//! Putting the parts together, and taking them down in order.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use ringback_core::clock::LogClock;
+use ringback_core::lane::Limits;
+use ringback_core::log::{Consumer, Log, LogError};
+use ringback_core::schedule::Schedule;
+use ringback_core::secret::KeyRing;
+use ringback_core::time::{Clock, Timestamp};
+use ringback_core::topics::{Role, Topics};
+use ringback_log::directory::LiveDirectory;
+use ringback_telemetry::{ComponentHealth, Gauge as MetricGauge, Health, Metrics};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::intake::{self, GROUPS};
+use crate::lanes::Lanes;
+use crate::partition::Gauge;
+use crate::send::{Http, Transport};
+use crate::settle::{Parts, Settler};
+
+/// How often gauges are published.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a dispatcher does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log cannot be used.
+    #[error("starting the dispatcher: {0}")]
+    Log(#[from] LogError),
+    /// The HTTP client cannot be made.
+    #[error("starting the dispatcher: {0}")]
+    Http(String),
+    /// A thread cannot be started.
+    #[error("starting the dispatcher's thread {0}: {1}")]
+    Thread(&'static str, std::io::Error),
+}
+
+/// A running dispatcher. [`drain`](Self::drain) it; dropped, it stops without waiting for anything.
+pub struct Dispatcher<L: Log, T: Transport = Http> {
+    shared: Arc<Shared<L, T>>,
+    stop: CancellationToken,
+    threads: Vec<JoinHandle<()>>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// What all parts of a dispatcher share.
+pub(crate) struct Shared<L: Log, T: Transport> {
+    pub(crate) config: Config,
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) schedule: Schedule,
+    pub(crate) directory: LiveDirectory,
+    pub(crate) gauge: Arc<Gauge>,
+    pub(crate) lanes: Lanes,
+    pub(crate) transport: T,
+    pub(crate) settler: Settler<L>,
+    pub(crate) metrics: Metrics,
+    pub(crate) runtime: tokio::runtime::Handle,
+    our_clock: Clock,
+    clock: Arc<Mutex<LogClock>>,
+    directory_news: Arc<Notify>,
+    health: Vec<(&'static str, ComponentHealth)>,
+}
+
+impl<L: Log, T: Transport> Shared<L, T> {
+    /// Our clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.our_clock.now()
+    }
+
+    /// The log's clock, by which tiers are due.
+    pub(crate) fn log_now(&self) -> Timestamp {
+        self.clock.lock().at(self.our_clock.now())
+    }
+
+    /// Waits until the configuration is known to be current.
+    pub(crate) async fn fresh(&self) {
+        while !self.directory.is_fresh() {
+            let news = self.directory_news.notified();
+            if self.directory.is_fresh() {
+                return;
+            }
+            news.await;
+        }
+    }
+
+    pub(crate) fn intake_ready(&self, group: &str) {
+        if let Some((_, health)) = self.health.iter().find(|(name, _)| *name == group) {
+            if self.directory.is_fresh() {
+                health.ready();
+            } else {
+                health.not_ready("the configuration is not read to its end");
+            }
+        }
+    }
+
+    pub(crate) fn intake_failed(&self, group: &str, error: &LogError) {
+        if let Some((_, health)) = self.health.iter().find(|(name, _)| *name == group) {
+            health.not_ready(&error.to_string());
+        }
+    }
+}
+
+/// What a dispatcher needs besides the log.
+pub struct Environment {
+    /// Its settings.
+    pub config: Config,
+    /// The schedule that the log's tiers were made of.
+    pub schedule: Schedule,
+    /// The clock: the system's, or a simulated one.
+    pub clock: Clock,
+    /// Where it counts.
+    pub metrics: Metrics,
+    /// Where it says whether it is ready.
+    pub health: Health,
+}
+
+impl<L: Log> Dispatcher<L> {
+    /// Starts a dispatcher that sends over HTTP; `keys` open the webhooks' secrets. Must be called
+    /// within a tokio runtime, which then runs the requests.
+    pub fn start(log: &L, environment: Environment, keys: KeyRing) -> Result<Self, StartError> {
+        let http = Http::new(&environment.config, keys).map_err(StartError::Http)?;
+        Self::start_with(log, environment, http)
+    }
+}
+
+impl<L: Log, T: Transport> Dispatcher<L, T> {
+    /// Starts a dispatcher that sends over this transport.
+    pub fn start_with(log: &L, environment: Environment, transport: T) -> Result<Self, StartError> {
+        let Environment {
+            config,
+            schedule,
+            clock: our_clock,
+            metrics,
+            health,
+        } = environment;
+        let name = match config.name.is_empty() {
+            true => format!("dispatcher-{}", std::process::id()),
+            false => config.name.clone(),
+        };
+        let clock = Arc::new(Mutex::new(LogClock::default()));
+        let settler = Settler::new(
+            log,
+            Parts {
+                linger: config.linger,
+                // Two records per delivery, and room for fan-outs beyond the slots.
+                queue: config.slots.saturating_mul(4),
+                schedule: schedule.clone(),
+                name,
+                clock: clock.clone(),
+                our_clock: our_clock.clone(),
+                metrics: metrics.clone(),
+            },
+        )?;
+        let gauge = Gauge::new(config.slots);
+        let directory_news = Arc::new(Notify::new());
+        let directory = {
+            let (gauge, news) = (gauge.clone(), directory_news.clone());
+            LiveDirectory::start(log, &[Role::Tenants, Role::Webhooks], move || {
+                news.notify_waiters();
+                gauge.wake_all();
+            })?
+        };
+        let limits = Limits {
+            concurrency: config.concurrency,
+            queue: config.slots,
+            wait: config.lane_wait,
+        };
+        let shared = Arc::new(Shared {
+            topics: log.topics().clone(),
+            schedule,
+            directory,
+            gauge,
+            lanes: Lanes::new(limits),
+            transport,
+            settler,
+            metrics,
+            runtime: tokio::runtime::Handle::current(),
+            our_clock,
+            clock,
+            directory_news,
+            health: GROUPS
+                .map(|group| (group.name, health.component(group.name)))
+                .into(),
+            config,
+        });
+        let stop = CancellationToken::new();
+        let mut dispatcher = Self {
+            shared: shared.clone(),
+            stop: stop.clone(),
+            threads: vec![],
+            tasks: vec![],
+        };
+        dispatcher.start_tasks();
+        for group in GROUPS {
+            let topics: Vec<_> = log
+                .topics()
+                .iter()
+                .filter(|(_, spec)| (group.reads)(spec.role))
+                .map(|(topic, _)| topic)
+                .collect();
+            let consumer = log.consumer(group.name, &topics)?;
+            shared.gauge.add_waker(consumer.waker());
+            let (shared, stop) = (shared.clone(), stop.clone());
+            let thread = std::thread::Builder::new()
+                .name(group.name.to_owned())
+                .spawn(move || intake::run(shared, group, consumer, stop))
+                .map_err(|error| StartError::Thread(group.name, error))?;
+            dispatcher.threads.push(thread);
+        }
+        Ok(dispatcher)
+    }
+
+    fn start_tasks(&mut self) {
+        let shared = self.shared.clone();
+        self.tasks.push(tokio::spawn(
+            async move { shared.settler.retry_failed().await },
+        ));
+        let shared = self.shared.clone();
+        self.tasks.push(tokio::spawn(async move {
+            let mut every = tokio::time::interval(REPORT_EVERY);
+            loop {
+                every.tick().await;
+                intake::report(&shared);
+                let age = shared
+                    .directory
+                    .age()
+                    .map_or(f64::INFINITY, |age| age.as_secs_f64());
+                shared.metrics.set(MetricGauge::ConfigAgeSeconds, &[], age);
+            }
+        }));
+    }
+
+    /// Requests in flight.
+    pub fn in_flight(&self) -> usize {
+        self.shared.lanes.in_flight()
+    }
+
+    /// Stops taking in, lets what is in flight finish until [`Config::drain`] is over, commits, and
+    /// leaves the groups.
+    pub async fn drain(mut self) {
+        self.stop.cancel();
+        self.shared.gauge.wake_all();
+        let threads = std::mem::take(&mut self.threads);
+        let shared = self.shared.clone();
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("an intake thread panicked");
+                }
+            }
+            shared.settler.flush(Duration::from_secs(5));
+        });
+        if joined.await.is_err() {
+            tracing::error!("the drain did not end well");
+        }
+    }
+}
+
+impl<L: Log, T: Transport> Drop for Dispatcher<L, T> {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.shared.gauge.wake_all();
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
