@@ -1,0 +1,244 @@
+//! Creates the topics of the table, and says how those that exist differ from it.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::error::RDKafkaErrorCode;
+use ringback_core::log::{LogError, TopicProblem};
+use ringback_core::topics::{Cleanup, TopicSpec};
+
+use super::Shared;
+use super::context::Plain;
+use super::error::{code_error, log_error};
+
+/// How long the brokers may take for one request.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// How long new topics may take until every broker tells of them.
+const SPREAD: Duration = Duration::from_secs(15);
+
+/// The problem of a topic that is not there.
+const MISSING: &str = "does not exist";
+
+/// The settings of a topic, from the table.
+fn settings(spec: &TopicSpec, replication: u16) -> Vec<(&'static str, String)> {
+    let mut settings = vec![
+        // Due times and retention go by one clock, the broker's.
+        ("message.timestamp.type", "LogAppendTime".to_owned()),
+        // One copy may be away; with one copy that is all there is.
+        ("min.insync.replicas", replication.clamp(1, 2).to_string()),
+        ("unclean.leader.election.enable", "false".to_owned()),
+    ];
+    match spec.cleanup {
+        Cleanup::Delete { retention } => settings.extend([
+            ("cleanup.policy", "delete".to_owned()),
+            ("retention.ms", retention.as_millis().to_string()),
+            // A limit by size would drop events that nobody has read (DL10).
+            ("retention.bytes", "-1".to_owned()),
+        ]),
+        Cleanup::Compact => settings.extend([
+            ("cleanup.policy", "compact".to_owned()),
+            // The segment being written is never compacted, so it must not stay that for a week.
+            ("segment.ms", "3600000".to_owned()),
+            ("max.compaction.lag.ms", "86400000".to_owned()),
+        ]),
+    }
+    settings
+}
+
+/// Creates what is missing; then says how the rest differs.
+pub(super) fn create(shared: &Shared) -> Result<Vec<TopicProblem>, LogError> {
+    let admin = client(shared)?;
+    let problems = differences(shared, &admin)?;
+    let missing: Vec<&TopicSpec> = shared
+        .topics
+        .iter()
+        .map(|(_, spec)| spec)
+        .filter(|spec| {
+            problems
+                .iter()
+                .any(|problem| problem.setting == MISSING && problem.topic == spec.full_name)
+        })
+        .collect();
+    if missing.is_empty() {
+        return Ok(problems);
+    }
+    create_missing(shared, &admin, &missing)?;
+    // The brokers learn of a new topic one after the other.
+    let deadline = Instant::now() + SPREAD;
+    loop {
+        let problems = differences(shared, &admin)?;
+        let spreading = problems.iter().any(|problem| problem.setting == MISSING);
+        if !spreading || Instant::now() >= deadline {
+            return Ok(problems);
+        }
+        thread::park_timeout(Duration::from_millis(100));
+    }
+}
+
+/// Says how the topics differ from the table.
+pub(super) fn check(shared: &Shared) -> Result<Vec<TopicProblem>, LogError> {
+    differences(shared, &client(shared)?)
+}
+
+fn client(shared: &Shared) -> Result<AdminClient<Plain>, LogError> {
+    use rdkafka::config::FromClientConfigAndContext;
+    AdminClient::from_config_and_context(&shared.config.client(), Plain)
+        .map_err(|error| log_error("starting an admin client of Kafka", &error))
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new()
+        .request_timeout(Some(ANSWER))
+        .operation_timeout(Some(ANSWER))
+}
+
+fn create_missing(
+    shared: &Shared,
+    admin: &AdminClient<Plain>,
+    missing: &[&TopicSpec],
+) -> Result<(), LogError> {
+    let replication = shared.topics.replication();
+    let settings: Vec<_> = missing
+        .iter()
+        .map(|spec| settings(spec, replication))
+        .collect();
+    let topics: Vec<NewTopic<'_>> = missing
+        .iter()
+        .zip(&settings)
+        .map(|(spec, settings)| {
+            let partitions = i32::try_from(spec.partitions).unwrap_or(i32::MAX);
+            let copies = TopicReplication::Fixed(i32::from(replication));
+            let topic = NewTopic::new(&spec.full_name, partitions, copies);
+            settings
+                .iter()
+                .fold(topic, |topic, (name, value)| topic.set(name, value))
+        })
+        .collect();
+    let results = block_on(admin.create_topics(&topics, &options()))
+        .map_err(|error| log_error("creating topics", &error))?;
+    for result in results {
+        match result {
+            // Somebody else may be creating them at the same time.
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, RDKafkaErrorCode::InvalidReplicationFactor)) => {
+                let reason = format!(
+                    "there are fewer than {replication} brokers; start them, or set \
+                     topics.replication"
+                );
+                return Err(LogError::permanent(
+                    format!("creating topic {topic}"),
+                    reason,
+                ));
+            }
+            Err((topic, code)) => {
+                return Err(code_error(format!("creating topic {topic}"), code));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn differences(shared: &Shared, admin: &AdminClient<Plain>) -> Result<Vec<TopicProblem>, LogError> {
+    let replication = shared.topics.replication();
+    // All topics at once: asking for one by name could create it.
+    let metadata = admin
+        .inner()
+        .fetch_metadata(None, ANSWER)
+        .map_err(|error| log_error("asking for the list of topics", &error))?;
+    let found: HashMap<&str, _> = metadata
+        .topics()
+        .iter()
+        .filter(|topic| topic.error().is_none())
+        .map(|topic| (topic.name(), topic.partitions()))
+        .collect();
+    let (mut problems, mut present) = (Vec::new(), Vec::new());
+    for (_, spec) in shared.topics.iter() {
+        let mut differs = |setting: &str, expected: String, found: String| {
+            problems.push(TopicProblem {
+                topic: spec.full_name.clone(),
+                setting: setting.to_owned(),
+                expected,
+                found,
+            });
+        };
+        let Some(partitions) = found.get(spec.full_name.as_str()) else {
+            differs(MISSING, "a topic".to_owned(), "missing".to_owned());
+            continue;
+        };
+        present.push(spec);
+        if partitions.len() != spec.partitions as usize {
+            let (expected, found) = (spec.partitions.to_string(), partitions.len().to_string());
+            differs("partitions", expected, found);
+        }
+        let copies = partitions
+            .iter()
+            .map(|partition| partition.replicas().len());
+        let copies = copies.min().unwrap_or(0);
+        if copies != usize::from(replication) {
+            differs("replication", replication.to_string(), copies.to_string());
+        }
+    }
+    problems.extend(setting_problems(admin, &present, replication)?);
+    Ok(problems)
+}
+
+fn setting_problems(
+    admin: &AdminClient<Plain>,
+    present: &[&TopicSpec],
+    replication: u16,
+) -> Result<Vec<TopicProblem>, LogError> {
+    if present.is_empty() {
+        return Ok(Vec::new());
+    }
+    let doing = "asking for the settings of topics";
+    let resources: Vec<_> = present
+        .iter()
+        .map(|spec| ResourceSpecifier::Topic(&spec.full_name))
+        .collect();
+    let described = block_on(admin.describe_configs(&resources, &options()))
+        .map_err(|error| log_error(doing, &error))?;
+    let mut problems = Vec::new();
+    // The answers come in the order of the questions.
+    for (spec, described) in present.iter().zip(described) {
+        let described = described.map_err(|code| code_error(doing, code))?;
+        let found = described.entry_map();
+        for (name, expected) in settings(spec, replication) {
+            let value = found.get(name).and_then(|entry| entry.value.as_deref());
+            if value != Some(expected.as_str()) {
+                problems.push(TopicProblem {
+                    topic: spec.full_name.clone(),
+                    setting: name.to_owned(),
+                    expected,
+                    found: value.unwrap_or("not set").to_owned(),
+                });
+            }
+        }
+    }
+    Ok(problems)
+}
+
+/// Waits for a future that another thread completes, as those of the admin client are.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! A consumer of one partition that it chose itself: what follower, reader and the writer of
+//! configuration read with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::topic_partition_list::Offset as KafkaOffset;
+use ringback_core::log::{LogError, Offset, Record};
+use ringback_core::time::Timestamp;
+use ringback_core::topics::Partition;
+
+use super::Shared;
+use super::context::Plain;
+use super::error::{code_error, log_error};
+use super::raw::{Kind, Queue};
+
+/// How far [`Assigned::next`] came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Progress {
+    /// A record was handed over.
+    Record,
+    /// Something else happened: the end was reached, or a connection was lost.
+    Other,
+    /// Nothing came in the time.
+    Nothing,
+}
+
+/// One partition at a time, read from a chosen offset.
+pub(super) struct Assigned {
+    shared: Arc<Shared>,
+    client: Arc<BaseConsumer<Plain>>,
+    queue: Queue,
+    partition: Option<Partition>,
+    /// Everything before this offset has been handed over, or does not exist.
+    reached: Offset,
+}
+
+impl Assigned {
+    pub(super) fn new(shared: Arc<Shared>) -> Result<Self, LogError> {
+        let doing = "starting a reader of Kafka";
+        let client: BaseConsumer<Plain> = shared
+            .config
+            .reading()
+            .create_with_context(Plain)
+            .map_err(|error| log_error(doing, &error))?;
+        let client = Arc::new(client);
+        let queue = Queue::of(&client)
+            .ok_or_else(|| LogError::permanent(doing, "librdkafka has no consumer queue"))?;
+        Ok(Self {
+            shared,
+            client,
+            queue,
+            partition: None,
+            reached: 0,
+        })
+    }
+
+    /// Reads this partition from here on; `None`: from its beginning.
+    pub(super) fn start(
+        &mut self,
+        partition: Partition,
+        from: Option<Offset>,
+    ) -> Result<(), LogError> {
+        let doing = || format!("reading {}", self.name(partition));
+        let offset = from.map_or(KafkaOffset::Beginning, KafkaOffset::Offset);
+        let mut list = TopicPartitionList::with_capacity(1);
+        let (topic, index) = self.place(partition);
+        list.add_partition_offset(topic, index, offset)
+            .and_then(|()| self.client.assign(&list))
+            .map_err(|error| log_error(doing(), &error))?;
+        self.partition = Some(partition);
+        self.reached = from.unwrap_or(0);
+        Ok(())
+    }
+
+    /// Stops reading. What was fetched ahead is outdated from now on and will not be seen.
+    pub(super) fn stop(&mut self) {
+        self.partition = None;
+        if let Err(error) = self.client.unassign() {
+            tracing::debug!(target: "ringback::kafka", "stopping a reader: {error}");
+        }
+    }
+
+    /// Everything before this offset has been handed over, or does not exist.
+    pub(super) fn reached(&self) -> Offset {
+        self.reached
+    }
+
+    /// Hands over the next record with an offset before `before`, waiting for at most `timeout`.
+    pub(super) fn next(
+        &mut self,
+        timeout: Duration,
+        before: Offset,
+        handler: &mut dyn FnMut(Record<'_>),
+    ) -> Result<Progress, LogError> {
+        let Some(partition) = self.partition else {
+            return Ok(Progress::Nothing);
+        };
+        let Some(mut event) = self.queue.poll(timeout) else {
+            return Ok(Progress::Nothing);
+        };
+        let ours = |index: i32| u32::try_from(index) == Ok(partition.index);
+        match event.read() {
+            Kind::Record(fetched) if ours(fetched.partition) => {
+                self.reached = self.reached.max(fetched.offset + 1);
+                if fetched.offset >= before {
+                    return Ok(Progress::Other);
+                }
+                handler(Record {
+                    partition,
+                    offset: fetched.offset,
+                    appended: Timestamp::from_millis(fetched.at_millis),
+                    key: fetched.key,
+                    headers: &fetched.headers,
+                    value: fetched.value,
+                });
+                Ok(Progress::Record)
+            }
+            Kind::End {
+                partition: index,
+                offset,
+            } if ours(index) => {
+                self.reached = self.reached.max(offset);
+                Ok(Progress::Other)
+            }
+            Kind::Failed(code) => match passing(code) {
+                true => Ok(Progress::Other),
+                false => Err(code_error(
+                    format!("reading {}", self.name(partition)),
+                    code,
+                )),
+            },
+            _ => Ok(Progress::Other),
+        }
+    }
+
+    /// Asks the log for the first offset of a partition and the next to be written.
+    pub(super) fn bounds(
+        &self,
+        partition: Partition,
+        timeout: Duration,
+    ) -> Result<std::ops::Range<Offset>, LogError> {
+        let (topic, index) = self.place(partition);
+        self.client
+            .fetch_watermarks(topic, index, timeout)
+            .map(|(low, high)| low..high)
+            .map_err(|error| {
+                let doing = format!("asking for the bounds of {}", self.name(partition));
+                log_error(doing, &error)
+            })
+    }
+
+    fn place(&self, partition: Partition) -> (&str, i32) {
+        let topic = &self.shared.topics.spec(partition.topic).full_name;
+        (topic, i32::try_from(partition.index).unwrap_or(i32::MAX))
+    }
+
+    /// A partition, for people.
+    pub(super) fn name(&self, partition: Partition) -> String {
+        let (topic, index) = self.place(partition);
+        format!("{topic} [{index}]")
+    }
+}
+
+/// What librdkafka gets over by itself. That the group is out of reach does not matter, as there is
+/// none: the name is only there because librdkafka wants one.
+fn passing(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::AllBrokersDown
+            | Code::BrokerTransportFailure
+            | Code::Resolve
+            | Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::NotCoordinator
+            | Code::CoordinatorNotAvailable
+            | Code::CoordinatorLoadInProgress
+            | Code::GroupAuthorizationFailed
+            | Code::NotLeaderForPartition
+            | Code::LeaderNotAvailable
+    )
+}

@@ -1,0 +1,153 @@
+//! What librdkafka calls back: its log lines and errors, rebalances, and ends of commits.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::types::RDKafkaRespErr;
+
+/// librdkafka's error level is our warning: it reconnects by itself, and what stays wrong comes
+/// back as the result of an operation.
+pub(super) fn log_line(level: RDKafkaLogLevel, fac: &str, message: &str) {
+    let level = match fac {
+        // One set of properties serves producers and consumers, and each complains of the other's.
+        "CONFWARN" => RDKafkaLogLevel::Debug,
+        _ => level,
+    };
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::error!(target: "ringback::kafka", "{fac}: {message}");
+        }
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
+            tracing::warn!(target: "ringback::kafka", "{fac}: {message}");
+        }
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+            tracing::info!(target: "ringback::kafka", "{fac}: {message}");
+        }
+        RDKafkaLogLevel::Debug => tracing::debug!(target: "ringback::kafka", "{fac}: {message}"),
+    }
+}
+
+/// The context of clients that only need their log lines carried on.
+pub(super) struct Plain;
+
+impl ClientContext for Plain {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        log_line(level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(target: "ringback::kafka", "{error}: {reason}");
+    }
+}
+
+impl ConsumerContext for Plain {}
+
+/// A change of the assignment that the group wants, to be answered by the consumer's thread.
+pub(super) enum Change {
+    /// These are ours now.
+    Assign(TopicPartitionList),
+    /// These are to be given up; `lost`: they already are somebody else's.
+    Revoke {
+        partitions: TopicPartitionList,
+        lost: bool,
+    },
+}
+
+/// The context of a member of a group.
+#[derive(Default)]
+pub(super) struct Member {
+    /// Changes in the order the group wanted them.
+    pub(super) changes: Mutex<VecDeque<Change>>,
+    /// Set once nobody answers changes any more: they are then answered at once.
+    pub(super) closing: AtomicBool,
+    /// Counts what the main queue brought, because `poll` does not tell an event from nothing.
+    pub(super) events: AtomicU64,
+    /// How many commits ended.
+    pub(super) commits_ended: AtomicU64,
+    /// How the last commit failed, if it did.
+    pub(super) commit_error: Mutex<Option<KafkaError>>,
+    /// Failed commits of all consumers of this log.
+    pub(super) commit_failures: Arc<AtomicU64>,
+}
+
+impl ClientContext for Member {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        log_line(level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(target: "ringback::kafka", "{error}: {reason}");
+    }
+}
+
+impl ConsumerContext for Member {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        err: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        self.events.fetch_add(1, Ordering::Relaxed);
+        let partitions = partitions.clone();
+        let change = match err {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Change::Assign(partitions),
+            _ => Change::Revoke {
+                partitions,
+                lost: consumer.assignment_lost(),
+            },
+        };
+        if self.closing.load(Ordering::Acquire) {
+            // Nobody else will answer, and librdkafka does not close before somebody has.
+            if let Err(error) = answer(consumer, &change) {
+                tracing::debug!(target: "ringback::kafka", "answering a rebalance on close: {error}");
+            }
+        } else {
+            self.changes.lock().push_back(change);
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        self.events.fetch_add(1, Ordering::Relaxed);
+        let failed = result.err().or_else(|| {
+            offsets
+                .elements()
+                .iter()
+                .find_map(|element| element.error().err())
+        });
+        if let Some(error) = &failed {
+            self.commit_failures.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                target: "ringback::kafka",
+                "a commit of offsets failed, the next one makes up for it: {error}"
+            );
+        }
+        *self.commit_error.lock() = failed;
+        self.commits_ended.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Does what the group wants, in the words of the protocol that it speaks.
+pub(super) fn answer<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    change: &Change,
+) -> KafkaResult<()> {
+    let cooperative = matches!(
+        consumer.rebalance_protocol(),
+        RebalanceProtocol::Cooperative
+    );
+    match change {
+        Change::Assign(partitions) if cooperative => consumer.incremental_assign(partitions),
+        Change::Assign(partitions) => consumer.assign(partitions),
+        Change::Revoke { partitions, .. } if cooperative => {
+            consumer.incremental_unassign(partitions)
+        }
+        Change::Revoke { .. } => consumer.unassign(),
+    }
+}

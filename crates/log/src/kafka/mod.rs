@@ -1,0 +1,127 @@
+//! The Kafka engine: production, on any number of machines. The only user of `rdkafka`.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `config` | settings, and what librdkafka is told from them |
+//! | `appender` | appends by an idempotent producer |
+//! | `consumer`, `rebalance` | a member of a group |
+//! | `assigned` | a consumer of one chosen partition, for `follower` and `reader` |
+//! | `config_writer` | compare-and-set by a fenced transaction |
+//! | `admin` | creates and checks topics |
+//! | `context`, `signal`, `error`, `raw` | callbacks, waking, error texts, and the only `unsafe` |
+
+mod admin;
+mod appender;
+mod assigned;
+mod config;
+mod config_writer;
+mod consumer;
+mod context;
+mod error;
+mod follower;
+mod raw;
+mod reader;
+mod rebalance;
+mod signal;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use ringback_core::log::{
+    AppenderOptions, Completion, Log, LogError, Revision, TopicProblem, WriteError,
+};
+use ringback_core::topics::{TopicId, Topics};
+
+pub use self::appender::KafkaAppender;
+pub use self::config::KafkaConfig;
+pub use self::consumer::KafkaConsumer;
+pub use self::follower::KafkaFollower;
+pub use self::reader::KafkaReader;
+
+use self::config_writer::ConfigWriter;
+
+/// A Kafka cluster as a log. Clones share everything.
+#[derive(Clone)]
+pub struct KafkaLog {
+    shared: Arc<Shared>,
+    writer: Arc<Mutex<ConfigWriter>>,
+}
+
+/// What all parts of the engine need.
+pub(crate) struct Shared {
+    config: KafkaConfig,
+    topics: Arc<Topics>,
+    /// Commits of any consumer that failed.
+    commit_failures: Arc<AtomicU64>,
+}
+
+impl KafkaLog {
+    /// Checks the settings. Does not wait for the brokers, and does not need them: whatever is
+    /// started from this log connects by itself, as soon as they are there.
+    pub fn open(config: KafkaConfig, topics: Arc<Topics>) -> Result<Self, LogError> {
+        config.validate()?;
+        let shared = Arc::new(Shared {
+            config,
+            topics,
+            commit_failures: Arc::default(),
+        });
+        let writer = Arc::new(Mutex::new(ConfigWriter::new(shared.clone())));
+        Ok(Self { shared, writer })
+    }
+
+    /// How many commits of offsets failed since this log was opened. Each costs repetitions at
+    /// most, but many mean that something is wrong.
+    pub fn commit_failures(&self) -> u64 {
+        self.shared.commit_failures.load(Ordering::Relaxed)
+    }
+}
+
+impl Log for KafkaLog {
+    type Appender<C: Completion> = KafkaAppender<C>;
+    type Consumer = KafkaConsumer;
+    type Follower = KafkaFollower;
+    type Reader = KafkaReader;
+
+    fn topics(&self) -> &Arc<Topics> {
+        &self.shared.topics
+    }
+
+    fn appender<C: Completion>(
+        &self,
+        options: AppenderOptions,
+        completion: C,
+    ) -> Result<KafkaAppender<C>, LogError> {
+        KafkaAppender::new(&self.shared, options, completion)
+    }
+
+    fn consumer(&self, group: &str, topics: &[TopicId]) -> Result<KafkaConsumer, LogError> {
+        KafkaConsumer::new(self.shared.clone(), group, topics)
+    }
+
+    fn follower(&self, topic: TopicId) -> Result<KafkaFollower, LogError> {
+        KafkaFollower::new(self.shared.clone(), topic)
+    }
+
+    fn reader(&self) -> Result<KafkaReader, LogError> {
+        KafkaReader::new(self.shared.clone())
+    }
+
+    fn compare_and_set(
+        &self,
+        topic: TopicId,
+        key: &str,
+        expected: Option<Revision>,
+        value: Option<&[u8]>,
+    ) -> Result<Revision, WriteError> {
+        self.writer.lock().write(topic, key, expected, value)
+    }
+
+    fn create_topics(&self) -> Result<Vec<TopicProblem>, LogError> {
+        admin::create(&self.shared)
+    }
+
+    fn check_topics(&self) -> Result<Vec<TopicProblem>, LogError> {
+        admin::check(&self.shared)
+    }
+}

@@ -1,0 +1,273 @@
+//! The few things that `rdkafka` has no safe and non-panicking way for: headers and commit
+//! metadata that are not UTF-8, how a commit ended, and the offset of an end-of-partition event.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_void};
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::bindings as sys;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::BorrowedMessage;
+use ringback_core::log::{Header, Offset};
+use smallvec::SmallVec;
+
+use super::context::{Member, Plain, log_line};
+
+/// The headers of one record. Sixteen are more than any record of ours has.
+pub(super) type Headers<'a> = SmallVec<[Header<'a>; 16]>;
+
+const NO_ERROR: sys::rd_kafka_resp_err_t = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+
+/// The headers of a message, without those that have no value or whose name is not UTF-8.
+/// (`rdkafka`'s own reader panics at such a name.)
+pub(super) fn headers<'m>(message: &'m BorrowedMessage<'_>) -> Headers<'m> {
+    // SAFETY: the message is valid while it is borrowed, and so are its headers, which it owns. It
+    // was made by this thread's poll and is not shared, so parsing them in place is no race.
+    unsafe { headers_of(message.ptr()) }
+}
+
+/// # Safety
+/// `message` must be valid, and used by no other thread, for `'m`.
+unsafe fn headers_of<'m>(message: *const sys::rd_kafka_message_t) -> Headers<'m> {
+    let mut found = Headers::new();
+    let mut list = ptr::null_mut();
+    // SAFETY: by the contract of this function; `list` is written only on success.
+    if unsafe { sys::rd_kafka_message_headers(message, &mut list) } != NO_ERROR {
+        return found;
+    }
+    // SAFETY: `list` belongs to the message.
+    let count = unsafe { sys::rd_kafka_header_cnt(list) };
+    for index in 0..count {
+        let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+        // SAFETY: `list` is valid and the others are ours; what they are set to lives in the message.
+        let result =
+            unsafe { sys::rd_kafka_header_get_all(list, index, &mut name, &mut value, &mut size) };
+        if result != NO_ERROR || name.is_null() || value.is_null() {
+            continue;
+        }
+        // SAFETY: librdkafka ends the name with a NUL, and the value has `size` bytes.
+        let (name, value) = unsafe {
+            (
+                CStr::from_ptr(name),
+                slice::from_raw_parts(value.cast::<u8>(), size),
+            )
+        };
+        if let Ok(name) = name.to_str() {
+            found.push(Header { name, value });
+        }
+    }
+    found
+}
+
+/// The metadata of an element of a list; what is not UTF-8 is not ours and counts as none.
+pub(super) fn metadata(list: &TopicPartitionList, index: usize) -> String {
+    // SAFETY: the list is valid while it is borrowed.
+    let list = unsafe { &*list.ptr() };
+    if list.elems.is_null() || index >= usize::try_from(list.cnt).unwrap_or(0) {
+        return String::new();
+    }
+    // SAFETY: `elems` has `cnt` elements, checked above.
+    let element = unsafe { &*list.elems.add(index) };
+    if element.metadata.is_null() {
+        return String::new();
+    }
+    // SAFETY: `metadata` has `metadata_size` bytes.
+    let bytes =
+        unsafe { slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size) };
+    std::str::from_utf8(bytes).unwrap_or_default().to_owned()
+}
+
+/// Begins a commit whose end is reported to `commit_callback`, from within `poll`. (`rdkafka`'s own
+/// asynchronous commit never reports: librdkafka answers only where it was told to.)
+pub(super) fn commit(
+    consumer: &BaseConsumer<Member>,
+    list: &TopicPartitionList,
+) -> Result<(), RDKafkaErrorCode> {
+    let client = consumer.client().native_ptr();
+    // SAFETY: the client and the list are valid while they are borrowed, and the list is copied.
+    // The queue is a reference of our own, given back once; librdkafka keeps one for the answer.
+    let result = unsafe {
+        let queue = sys::rd_kafka_queue_get_consumer(client);
+        if queue.is_null() {
+            return Err(RDKafkaErrorCode::UnknownGroup);
+        }
+        let result = sys::rd_kafka_commit_queue(client, list.ptr(), queue, None, ptr::null_mut());
+        sys::rd_kafka_queue_destroy(queue);
+        result
+    };
+    match result {
+        NO_ERROR => Ok(()),
+        error => Err(error.into()),
+    }
+}
+
+/// The queue of a consumer of assigned partitions, with the events that `BaseConsumer` swallows.
+pub(super) struct Queue {
+    queue: NonNull<sys::rd_kafka_queue_t>,
+    // The queue must not outlive its client.
+    _consumer: Arc<BaseConsumer<Plain>>,
+}
+
+// SAFETY: librdkafka's queues may be used from any thread.
+unsafe impl Send for Queue {}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: the queue is a reference of our own, given back once.
+        unsafe { sys::rd_kafka_queue_destroy(self.queue.as_ptr()) }
+    }
+}
+
+impl Queue {
+    /// The consumer's queue. `None` only without a group name.
+    pub(super) fn of(consumer: &Arc<BaseConsumer<Plain>>) -> Option<Self> {
+        // SAFETY: the client is valid while the consumer is.
+        let queue = unsafe { sys::rd_kafka_queue_get_consumer(consumer.client().native_ptr()) };
+        Some(Self {
+            queue: NonNull::new(queue)?,
+            _consumer: consumer.clone(),
+        })
+    }
+
+    /// The next event, waited for at most this long.
+    pub(super) fn poll(&self, timeout: Duration) -> Option<Event> {
+        let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the queue is valid while we hold it; the event is ours to destroy.
+        let event = unsafe { sys::rd_kafka_queue_poll(self.queue.as_ptr(), timeout) };
+        NonNull::new(event).map(Event)
+    }
+}
+
+/// An event of a [`Queue`].
+pub(super) struct Event(NonNull<sys::rd_kafka_event_t>);
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: the event is ours, destroyed once.
+        unsafe { sys::rd_kafka_event_destroy(self.0.as_ptr()) }
+    }
+}
+
+/// A record as librdkafka holds it, borrowed from its event.
+pub(super) struct Fetched<'e> {
+    pub(super) partition: i32,
+    pub(super) offset: Offset,
+    pub(super) at_millis: i64,
+    pub(super) key: Option<&'e [u8]>,
+    pub(super) value: Option<&'e [u8]>,
+    pub(super) headers: Headers<'e>,
+}
+
+/// What an event says.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "lives on the stack for one call, and nearly always is a record"
+)]
+pub(super) enum Kind<'e> {
+    /// A record.
+    Record(Fetched<'e>),
+    /// There is nothing between the records before and this offset, which is the end.
+    End { partition: i32, offset: Offset },
+    /// Something failed.
+    Failed(RDKafkaErrorCode),
+    /// Nothing of interest.
+    Other,
+}
+
+impl Event {
+    /// What it says. To be called once: taking a record out moves the event on.
+    pub(super) fn read(&mut self) -> Kind<'_> {
+        let event = self.0.as_ptr();
+        // SAFETY: the event is valid while we hold it; that goes for this whole function, and for
+        // all that it borrows, since the event owns it.
+        match unsafe { sys::rd_kafka_event_type(event) } {
+            sys::RD_KAFKA_EVENT_FETCH => {
+                // SAFETY: see above.
+                let message = unsafe { sys::rd_kafka_event_message_next(event) };
+                match NonNull::new(message.cast_mut()) {
+                    // SAFETY: the message belongs to the event; `&mut self` keeps others away.
+                    Some(message) => unsafe { record(message) },
+                    None => Kind::Other,
+                }
+            }
+            sys::RD_KAFKA_EVENT_ERROR => {
+                // SAFETY: see above.
+                let code = unsafe { sys::rd_kafka_event_error(event) };
+                if code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF {
+                    // SAFETY: see above; the result is ours to destroy.
+                    let place = unsafe { sys::rd_kafka_event_topic_partition(event) };
+                    let Some(place) = NonNull::new(place) else {
+                        return Kind::Other;
+                    };
+                    // SAFETY: just made, not null, destroyed once and not used after.
+                    unsafe {
+                        let (partition, offset) = (place.as_ref().partition, place.as_ref().offset);
+                        sys::rd_kafka_topic_partition_destroy(place.as_ptr());
+                        Kind::End { partition, offset }
+                    }
+                } else {
+                    Kind::Failed(code.into())
+                }
+            }
+            sys::RD_KAFKA_EVENT_LOG => {
+                // SAFETY: see above.
+                unsafe { forward_log(event) };
+                Kind::Other
+            }
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// # Safety
+/// `message` must be valid, and used by nobody else, for `'e`.
+unsafe fn record<'e>(message: NonNull<sys::rd_kafka_message_t>) -> Kind<'e> {
+    // SAFETY: by the contract of this function.
+    let message = unsafe { &*message.as_ptr() };
+    if message.err != NO_ERROR {
+        return Kind::Failed(message.err.into());
+    }
+    let bytes = |data: *mut c_void, length: usize| {
+        // SAFETY: key and payload are null or have that many bytes, and live in the message.
+        (!data.is_null()).then(|| unsafe { slice::from_raw_parts(data.cast::<u8>(), length) })
+    };
+    let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+    // SAFETY: the message is valid.
+    let at_millis = unsafe { sys::rd_kafka_message_timestamp(message, &mut kind) };
+    Kind::Record(Fetched {
+        partition: message.partition,
+        offset: message.offset,
+        at_millis,
+        key: bytes(message.key, message.key_len),
+        value: bytes(message.payload, message.len),
+        // SAFETY: by the contract of this function.
+        headers: unsafe { headers_of(message) },
+    })
+}
+
+/// # Safety
+/// `event` must be a valid log event.
+unsafe fn forward_log(event: *mut sys::rd_kafka_event_t) {
+    let (mut fac, mut text, mut level) = (ptr::null(), ptr::null(), 0);
+    // SAFETY: by the contract of this function; what is set lives in the event.
+    let result = unsafe { sys::rd_kafka_event_log(event, &mut fac, &mut text, &mut level) };
+    if result != 0 || fac.is_null() || text.is_null() {
+        return;
+    }
+    // SAFETY: both are NUL-terminated.
+    let (fac, text) = unsafe { (CStr::from_ptr(fac), CStr::from_ptr(text)) };
+    let level = match level {
+        ..=2 => RDKafkaLogLevel::Critical,
+        3 => RDKafkaLogLevel::Error,
+        4 => RDKafkaLogLevel::Warning,
+        5 | 6 => RDKafkaLogLevel::Info,
+        _ => RDKafkaLogLevel::Debug,
+    };
+    log_line(level, &fac.to_string_lossy(), &text.to_string_lossy());
+}
