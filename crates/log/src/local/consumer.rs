@@ -132,6 +132,7 @@ impl LocalConsumer {
             if owned.position < state.start() {
                 // Retention has overtaken us (DL10): whoever tracks this partition begins anew and
                 // sees the gap between what was committed and where the log starts.
+                owned.ready = false;
                 handler.lost(owned.partition);
                 self.begin(tag, handler);
                 served = true;

@@ -26,7 +26,6 @@ mod write;
 mod writer;
 
 use std::collections::{BTreeSet, HashSet};
-use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
@@ -108,7 +107,7 @@ impl LocalLog {
         let stored = meta.topics()?;
         let state = State::new(topics, meta.path.clone(), |name| stored.get(name).cloned());
         let state = Arc::new(state);
-        let now = (options.clock.0)();
+        let now = options.clock.now();
         let (slices, newest) =
             Slices::open(slices_dir, state.clone(), options.slice, &stored, now)?;
         let mut writer = Writer {

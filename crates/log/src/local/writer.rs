@@ -120,7 +120,7 @@ impl Writer {
 
     /// The time at which append times and retention are judged.
     pub(super) fn now(&mut self) -> Timestamp {
-        self.newest = self.newest.max((self.clock.0)());
+        self.newest = self.newest.max(self.clock.now());
         self.newest
     }
 

@@ -1,0 +1,1 @@
+//! Benchmarks of the parts; each is a binary that prints lines `figure NAME VALUE UNIT`.
