@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::logging;
+
 /// `[telemetry]` in the configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -24,6 +26,18 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// What is wrong with these settings, each with the name of its key.
+    pub fn problems(&self) -> Vec<String> {
+        let filter = logging::filter(&self.log);
+        filter
+            .err()
+            .map(|problem| format!("log: {problem}"))
+            .into_iter()
+            .collect()
+    }
+}
+
 /// Form of the logs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -32,4 +46,37 @@ pub enum Format {
     Text,
     /// A JSON object per line.
     Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_level_is_no_filter() {
+        let problems = |log: &str| {
+            let log = log.to_owned();
+            Config {
+                log,
+                ..Config::default()
+            }
+            .problems()
+        };
+        for good in [
+            "info",
+            "WARN",
+            "info,ringback_dispatcher=debug",
+            "off",
+            "info, hyper=warn",
+        ] {
+            assert_eq!(problems(good), [""; 0], "{good}");
+        }
+        for bad in ["inof", "info,ringback_log", "info=", "a=b=c", ""] {
+            let problems = problems(bad);
+            assert!(
+                problems.len() == 1 && problems[0].starts_with("log: "),
+                "{bad}: {problems:?}"
+            );
+        }
+    }
 }

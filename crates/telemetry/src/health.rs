@@ -71,3 +71,28 @@ impl ComponentHealth {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_not_ready_until_it_says_so() {
+        let health = Health::new();
+        assert!(health.not_ready().is_empty());
+        let log = health.component("log");
+        let sender = health.component("sender");
+        log.ready();
+        assert_eq!(
+            health.not_ready(),
+            BTreeMap::from([("sender", "starting".to_owned())])
+        );
+        sender.ready();
+        log.not_ready("the broker is away");
+        assert_eq!(
+            health.not_ready(),
+            BTreeMap::from([("log", "the broker is away".to_owned())])
+        );
+        assert_eq!(health.parts(), ["log", "sender"]);
+    }
+}

@@ -3,13 +3,13 @@
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{Config, Format};
 
 /// Starts logging for the process. The error says what is wrong with the filter.
 pub fn init_logging(config: &Config) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&config.log)
-        .map_err(|error| format!("telemetry.log = {:?}: {error}", config.log))?;
+    let filter = filter(&config.log).map_err(|problem| format!("telemetry.log: {problem}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -20,4 +20,24 @@ pub fn init_logging(config: &Config) -> Result<(), String> {
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
     started.map_err(|error| format!("starting the log output: {error}"))
+}
+
+/// The filter that a text means.
+pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
+    let wrong = |why: &dyn std::fmt::Display| {
+        format!(
+            "{text:?} is not a filter such as \"info\" or \"info,ringback_dispatcher=debug\": {why}"
+        )
+    };
+    let directives: Vec<_> = text.split(',').map(str::trim).collect();
+    for directive in &directives {
+        // The parser would take `inof` for the name of a module, and log nothing but its traces.
+        let level = directive.rsplit('=').next().unwrap_or_default();
+        if level.is_empty() || level.parse::<LevelFilter>().is_err() {
+            return Err(wrong(&format_args!(
+                "{level:?} is none of off, error, warn, info, debug, trace"
+            )));
+        }
+    }
+    EnvFilter::try_new(directives.join(",")).map_err(|error| wrong(&error))
 }

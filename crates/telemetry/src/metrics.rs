@@ -3,11 +3,12 @@
 //! Labels have few values: never a tenant or a webhook, of which there may be 100,000.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use prometheus::core::Collector;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use prometheus::{
-    CounterVec, Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry,
-    TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
 };
 use ringback_core::invariant::{Invariant, violations};
 
@@ -119,7 +120,6 @@ struct Inner {
     counters: Vec<IntCounterVec>,
     gauges: Vec<GaugeVec>,
     histograms: Vec<HistogramVec>,
-    violations: CounterVec,
 }
 
 impl Default for Metrics {
@@ -129,64 +129,42 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// An empty set.
-    #[allow(clippy::expect_used)] // Names and labels are constants; a test makes them all.
+    /// A set in which nothing has been counted.
     pub fn new() -> Self {
         let registry = Registry::new();
-        fn add<C: Collector + Clone + 'static>(
-            registry: &Registry,
-            made: prometheus::Result<C>,
-        ) -> C {
-            let collector = made.expect("the table of metrics is well-formed");
-            registry
-                .register(Box::new(collector.clone()))
-                .expect("names are unique");
-            collector
+        let counters = Counter::ALL.iter().map(|row| {
+            let opts = Opts::new(row.name(), row.help());
+            registered(&registry, IntCounterVec::new(opts, row.labels()))
+        });
+        let counters: Vec<_> = counters.collect();
+        let gauges = Gauge::ALL.iter().map(|row| {
+            let opts = Opts::new(row.name(), row.help());
+            registered(&registry, GaugeVec::new(opts, row.labels()))
+        });
+        let gauges = gauges.collect();
+        let histograms = Histogram::ALL.iter().map(|row| {
+            let opts = HistogramOpts::new(row.name(), row.help()).buckets(BUCKETS.into());
+            registered(&registry, HistogramVec::new(opts, row.labels()))
+        });
+        let histograms: Vec<_> = histograms.collect();
+        // What has no labels is there from the start, as 0: an alarm on its increase sees the first.
+        for (vec, row) in counters.iter().zip(Counter::ALL) {
+            if row.labels().is_empty() {
+                vec.with_label_values::<&str>(&[]).inc_by(0);
+            }
         }
-        let counters = Counter::ALL
-            .iter()
-            .map(|row| {
-                let opts = Opts::new(row.name(), row.help());
-                let vec = add(&registry, IntCounterVec::new(opts, row.labels()));
-                if row.labels().is_empty() {
-                    // So that a counter that never moved is there, as 0.
-                    vec.with_label_values::<&str>(&[]).inc_by(0);
-                }
-                vec
-            })
-            .collect();
-        let gauges = Gauge::ALL
-            .iter()
-            .map(|row| {
-                add(
-                    &registry,
-                    GaugeVec::new(Opts::new(row.name(), row.help()), row.labels()),
-                )
-            })
-            .collect();
-        let histograms = Histogram::ALL
-            .iter()
-            .map(|row| {
-                let opts = HistogramOpts::new(row.name(), row.help()).buckets(BUCKETS.into());
-                add(&registry, HistogramVec::new(opts, row.labels()))
-            })
-            .collect();
-        let opts = Opts::new(
-            "ringback_invariant_violations_total",
-            "Violations of the numbered invariants",
-        );
-        let violations = add(&registry, CounterVec::new(opts, &["invariant"]));
-        let opts = Opts::new("ringback_build_info", "Version of this build; always 1");
-        let build = add(&registry, GaugeVec::new(opts, &["version"]));
-        build
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1.0);
+        for (vec, row) in histograms.iter().zip(Histogram::ALL) {
+            if row.labels().is_empty() {
+                vec.with_label_values::<&str>(&[]);
+            }
+        }
+        registered(&registry, Ok(Violations));
+        describe_process(&registry);
         Self(Arc::new(Inner {
             registry,
             counters,
             gauges,
             histograms,
-            violations,
         }))
     }
 
@@ -228,19 +206,74 @@ impl Metrics {
 
     /// All metrics in the text exposition format.
     pub fn expose(&self) -> String {
-        for invariant in Invariant::ALL {
-            let metric = self.0.violations.with_label_values(&[invariant.as_str()]);
-            // Counted in core, which knows no metrics: brought up to date when somebody looks.
-            let new = violations(invariant) as f64 - metric.get();
-            if new > 0.0 {
-                metric.inc_by(new);
-            }
-        }
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.0.registry.gather(), &mut text) {
             tracing::error!(%error, "metrics cannot be written as text");
         }
         String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+#[allow(clippy::expect_used)] // Names and labels are constants; a test makes them all.
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    made: prometheus::Result<C>,
+) -> C {
+    let collector = made.expect("the table of metrics is well-formed");
+    registry
+        .register(Box::new(collector.clone()))
+        .expect("names are unique");
+    collector
+}
+
+/// Which build this is, and since when it runs.
+fn describe_process(registry: &Registry) {
+    let opts = Opts::new("ringback_build_info", "Version of this build; always 1");
+    let build = registered(registry, GaugeVec::new(opts, &["version"]));
+    build
+        .with_label_values(&[env!("CARGO_PKG_VERSION")])
+        .set(1.0);
+    let opts = Opts::new(
+        "process_start_time_seconds",
+        "When this process began to count, in seconds since the Unix epoch",
+    );
+    let start = registered(registry, GaugeVec::new(opts, &[]));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    start
+        .with_label_values::<&str>(&[])
+        .set(now.map_or(0.0, |since| since.as_secs_f64()));
+}
+
+/// Violations are counted in `core`, which knows no metrics; they are fetched when somebody looks.
+#[derive(Clone)]
+struct Violations;
+
+impl Violations {
+    fn counters() -> prometheus::Result<IntCounterVec> {
+        let opts = Opts::new(
+            "ringback_invariant_violations_total",
+            "Violations of the numbered invariants",
+        );
+        IntCounterVec::new(opts, &["invariant"])
+    }
+}
+
+impl Collector for Violations {
+    fn desc(&self) -> Vec<&Desc> {
+        // Not registered by description: its one name is used nowhere else.
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let Ok(counters) = Self::counters() else {
+            return Vec::new();
+        };
+        for invariant in Invariant::ALL {
+            counters
+                .with_label_values(&[invariant.as_str()])
+                .inc_by(violations(invariant));
+        }
+        counters.collect()
     }
 }
 
@@ -270,7 +303,50 @@ mod tests {
             assert!(name.starts_with("ringback_"));
             assert!(text.contains(&format!("# TYPE {name} ")), "{name}");
         }
-        assert!(text.contains("ringback_invariant_violations_total{invariant=\"DL10\"}"));
+        assert!(text.contains("# TYPE process_start_time_seconds gauge"));
+        assert!(text.contains("ringback_build_info{version="));
         assert_eq!(metrics.count(Counter::Delivered, &[]), 1);
+    }
+
+    #[test]
+    fn what_has_no_labels_is_there_from_the_start() {
+        let text = Metrics::new().expose();
+        assert!(
+            text.contains("\nringback_deliveries_delivered_total 0\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\nringback_delivery_seconds_count 0\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn violations_are_shown_as_core_counted_them_however_often_one_looks() {
+        let row = |text: &str| {
+            let line = text.lines().find(|line| {
+                line.starts_with("ringback_invariant_violations_total{invariant=\"DL9\"}")
+            });
+            line.unwrap()
+                .rsplit(' ')
+                .next()
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+        };
+        let metrics = Metrics::new();
+        let before = row(&metrics.expose());
+        ringback_core::invariant::count(Invariant::DL9);
+        assert_eq!(row(&metrics.expose()), before + 1);
+        assert_eq!(row(&metrics.expose()), before + 1);
+    }
+
+    /// Clones are one registry; two registries share nothing.
+    #[test]
+    fn clones_share_and_others_do_not() {
+        let metrics = Metrics::new();
+        metrics.clone().add(Counter::Unrouted, &[], 3);
+        assert_eq!(metrics.count(Counter::Unrouted, &[]), 3);
+        assert_eq!(Metrics::new().count(Counter::Unrouted, &[]), 0);
     }
 }

@@ -46,3 +46,48 @@ async fn ready(State((_, health)): State<(Metrics, Health)>) -> Response {
     )
         .into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn ask(address: std::net::SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn serves_metrics_and_health_until_shutdown() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (metrics, health) = (Metrics::new(), Health::new());
+        let shutdown = CancellationToken::new();
+        let part = health.component("dispatcher");
+        let server = tokio::spawn(serve(listener, metrics, health, shutdown.clone()));
+
+        assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+        let unready = ask(address, "/readyz").await;
+        assert!(unready.starts_with("HTTP/1.1 503"), "{unready}");
+        assert!(
+            unready.contains(r#""not_ready":{"dispatcher":"starting"}"#),
+            "{unready}"
+        );
+        part.ready();
+        assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        let metrics = ask(address, "/metrics").await;
+        assert!(
+            metrics.contains("\nringback_events_unrouted_total 0\n"),
+            "{metrics}"
+        );
+
+        shutdown.cancel();
+        server.await.unwrap().unwrap();
+    }
+}
