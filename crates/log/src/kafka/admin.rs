@@ -8,7 +8,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::error::RDKafkaErrorCode;
 use ringback_core::log::{LogError, TopicProblem};
 use ringback_core::topics::{Cleanup, TopicSpec};
@@ -70,16 +73,26 @@ pub(super) fn create(shared: &Shared) -> Result<Vec<TopicProblem>, LogError> {
         return Ok(problems);
     }
     create_missing(shared, &admin, &missing)?;
-    // The brokers learn of a new topic one after the other.
+    // The brokers learn of a new topic one after the other, and whoever asks next may ask another.
     let deadline = Instant::now() + SPREAD;
-    loop {
-        let problems = differences(shared, &admin)?;
-        let spreading = problems.iter().any(|problem| problem.setting == MISSING);
-        if !spreading || Instant::now() >= deadline {
-            return Ok(problems);
-        }
+    while !known_everywhere(&admin, &missing)? && Instant::now() < deadline {
         thread::park_timeout(Duration::from_millis(100));
     }
+    differences(shared, &admin)
+}
+
+fn known_everywhere(admin: &AdminClient<Plain>, topics: &[&TopicSpec]) -> Result<bool, LogError> {
+    let metadata = admin
+        .inner()
+        .fetch_metadata(None, ANSWER)
+        .map_err(|error| log_error("asking for the list of brokers", &error))?;
+    for broker in metadata.brokers() {
+        let described = describe(admin, topics, &options().broker_id(broker.id()))?;
+        if described.iter().any(Option::is_none) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Says how the topics differ from the table.
@@ -197,31 +210,61 @@ fn setting_problems(
     if present.is_empty() {
         return Ok(Vec::new());
     }
-    let doing = "asking for the settings of topics";
-    let resources: Vec<_> = present
-        .iter()
-        .map(|spec| ResourceSpecifier::Topic(&spec.full_name))
-        .collect();
-    let described = block_on(admin.describe_configs(&resources, &options()))
-        .map_err(|error| log_error(doing, &error))?;
     let mut problems = Vec::new();
-    // The answers come in the order of the questions.
-    for (spec, described) in present.iter().zip(described) {
-        let described = described.map_err(|code| code_error(doing, code))?;
-        let found = described.entry_map();
+    for (spec, found) in present.iter().zip(describe(admin, present, &options())?) {
+        let mut differs = |setting: &str, expected: String, found: &str| {
+            problems.push(TopicProblem {
+                topic: spec.full_name.clone(),
+                setting: setting.to_owned(),
+                expected,
+                found: found.to_owned(),
+            });
+        };
+        let Some(found) = found else {
+            differs(MISSING, "a topic".to_owned(), "missing");
+            continue;
+        };
         for (name, expected) in settings(spec, replication) {
             let value = found.get(name).and_then(|entry| entry.value.as_deref());
             if value != Some(expected.as_str()) {
-                problems.push(TopicProblem {
-                    topic: spec.full_name.clone(),
-                    setting: name.to_owned(),
-                    expected,
-                    found: value.unwrap_or("not set").to_owned(),
-                });
+                differs(name, expected, value.unwrap_or("not set"));
             }
         }
     }
     Ok(problems)
+}
+
+/// The settings of these topics, in this order; `None` for one that the broker does not know.
+fn describe(
+    admin: &AdminClient<Plain>,
+    topics: &[&TopicSpec],
+    options: &AdminOptions,
+) -> Result<Vec<Option<ConfigResource>>, LogError> {
+    let doing = "asking for the settings of topics";
+    let resources: Vec<_> = topics
+        .iter()
+        .map(|spec| ResourceSpecifier::Topic(&spec.full_name))
+        .collect();
+    let described = block_on(admin.describe_configs(&resources, options))
+        .map_err(|error| log_error(doing, &error))?;
+    let mut by_name = HashMap::new();
+    for resource in described {
+        match resource {
+            // An unknown topic comes as one without any setting.
+            Ok(resource) if resource.entries.is_empty() => {}
+            Ok(resource) => {
+                if let OwnedResourceSpecifier::Topic(name) = &resource.specifier {
+                    by_name.insert(name.clone(), resource);
+                }
+            }
+            Err(RDKafkaErrorCode::UnknownTopicOrPartition) => {}
+            Err(code) => return Err(code_error(doing, code)),
+        }
+    }
+    Ok(topics
+        .iter()
+        .map(|spec| by_name.remove(&spec.full_name))
+        .collect())
 }
 
 /// Waits for a future that another thread completes, as those of the admin client are.

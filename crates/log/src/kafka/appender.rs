@@ -305,3 +305,65 @@ fn owned(record: &Append<'_>) -> Option<OwnedHeaders> {
         })
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use rdkafka::bindings as sys;
+    use ringback_core::log::Log as _;
+    use ringback_core::topics::{Role, TopicsConfig};
+
+    use super::super::{KafkaConfig, KafkaLog};
+    use super::*;
+
+    struct Ends(mpsc::Sender<(u32, bool)>);
+
+    impl Completion for Ends {
+        type Token = u32;
+
+        fn done(&self, token: u32, result: Result<Appended, AppendError>) {
+            self.0.send((token, result.is_ok())).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_broken_producer_is_replaced_and_its_appends_end() {
+        let topics = Topics::new(&TopicsConfig::default(), &[]);
+        let config = KafkaConfig {
+            // Nobody listens there, so nothing is acknowledged.
+            bootstrap: "127.0.0.1:1".to_owned(),
+            ..KafkaConfig::default()
+        };
+        let log = KafkaLog::open(config, topics.clone()).unwrap();
+        let (sender, ends) = mpsc::channel();
+        let options = AppenderOptions {
+            timeout: Duration::from_secs(600),
+            ..AppenderOptions::default()
+        };
+        let appender = log.appender(options, Ends(sender)).unwrap();
+        let record = Append {
+            topic: topics.find(Role::Attempts).unwrap(),
+            key: None,
+            headers: &[],
+            value: Some(b"value"),
+        };
+        appender.append(record, 1).unwrap();
+        let broken = appender.0.running.read().clone();
+        let code = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+        // SAFETY: the client is valid, and the reason is a string that ends with a NUL.
+        #[allow(unsafe_code)]
+        unsafe {
+            sys::rd_kafka_test_fatal_error(
+                broken.producer.client().native_ptr(),
+                code,
+                c"a test".as_ptr(),
+            );
+        }
+        appender.append(record, 2).unwrap();
+        assert!(!Arc::ptr_eq(&broken, &appender.0.running.read()));
+        assert_eq!(ends.recv_timeout(Duration::from_secs(60)), Ok((1, false)));
+        drop((appender, broken));
+        assert_eq!(ends.iter().collect::<Vec<_>>(), [(2, false)]);
+    }
+}

@@ -39,9 +39,29 @@ pub(super) struct ConfigWriter {
 /// What this process has read of a topic.
 #[derive(Default)]
 struct Known {
-    /// Everything before this is in `newest`.
+    /// Everything before this has been read.
     next: Offset,
-    newest: HashMap<Vec<u8>, Offset>,
+    /// The newest record of each key, own ones included as soon as they are committed: the log
+    /// shows them to readers only some milliseconds later.
+    newest: HashMap<Vec<u8>, Newest>,
+}
+
+#[derive(Clone, Copy)]
+struct Newest {
+    offset: Offset,
+    /// It is a tombstone.
+    removed: bool,
+}
+
+impl Known {
+    /// A record was read or written. One that is read may be older than what is known.
+    fn learn(&mut self, key: &[u8], offset: Offset, removed: bool) {
+        match self.newest.get_mut(key) {
+            Some(newest) if newest.offset >= offset => {}
+            Some(newest) => *newest = Newest { offset, removed },
+            None => drop(self.newest.insert(key.to_vec(), Newest { offset, removed })),
+        }
+    }
 }
 
 /// Why an attempt to write did not succeed.
@@ -106,14 +126,17 @@ impl ConfigWriter {
         perhaps: &mut Option<Offset>,
         doing: &str,
     ) -> Result<Result<Revision, WriteError>, Failure> {
-        self.fence(doing)?;
-        self.catch_up(topic)?;
+        let fresh = self.fence(doing)?;
+        self.catch_up(topic, fresh)?;
         let known = self.known.entry(topic).or_default();
-        let current = known.newest.get(key.as_bytes()).copied().map(Revision);
-        if current.is_some() && current.map(|revision| revision.0) == *perhaps {
+        let newest = known.newest.get(key.as_bytes()).copied();
+        if let Some(newest) = newest.filter(|newest| Some(newest.offset) == *perhaps) {
             // It was committed after all.
-            return Ok(current.ok_or(WriteError::Conflict { current }));
+            return Ok(Ok(Revision(newest.offset)));
         }
+        let current = newest
+            .filter(|newest| !newest.removed)
+            .map(|newest| Revision(newest.offset));
         if current != expected {
             return Ok(Err(WriteError::Conflict { current }));
         }
@@ -122,18 +145,16 @@ impl ConfigWriter {
         };
         let name = &self.shared.topics.spec(topic).full_name;
         let offset = transact(producer, name, key.as_bytes(), value, perhaps, doing)?;
-        match value {
-            Some(_) => known.newest.insert(key.as_bytes().to_vec(), offset),
-            None => known.newest.remove(key.as_bytes()),
-        };
+        known.learn(key.as_bytes(), offset, value.is_none());
         Ok(Ok(Revision(offset)))
     }
 
     /// Becomes the one writer, unless this process still is. Whatever another one had not
-    /// committed is aborted, so that the end of the topic is its true end.
-    fn fence(&mut self, doing: &str) -> Result<(), Failure> {
+    /// committed is aborted, and what it had is visible, so that the end of the topic is its true
+    /// end. `true` when it has just become so.
+    fn fence(&mut self, doing: &str) -> Result<bool, Failure> {
         if self.producer.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let producer: BaseProducer<Reports> = self
             .shared
@@ -151,12 +172,12 @@ impl ConfigWriter {
             }
         }
         self.producer = Some(producer);
-        Ok(())
+        Ok(true)
     }
 
     /// Reads a topic to its end. Done before every write, also while this process is the writer:
     /// an import may have written without a transaction.
-    fn catch_up(&mut self, topic: TopicId) -> Result<(), LogError> {
+    fn catch_up(&mut self, topic: TopicId, fresh: bool) -> Result<(), Failure> {
         let reader = match &mut self.reader {
             Some(reader) => reader,
             none => none.insert(Assigned::new(self.shared.clone())?),
@@ -165,7 +186,10 @@ impl ConfigWriter {
         let partition = Partition { topic, index: 0 };
         let bounds = reader.bounds(partition, STEP)?;
         if bounds.end < known.next {
-            // The topic was made anew.
+            // The topic was made anew. Believed only right after fencing, when the end is true.
+            if !fresh {
+                return Err(Failure::Fenced);
+            }
             *known = Known::default();
         }
         if bounds.end == known.next {
@@ -173,11 +197,9 @@ impl ConfigWriter {
         }
         reader.start(partition, Some(known.next.max(bounds.start)))?;
         let mut learn = |record: Record<'_>| {
-            let Some(key) = record.key else { return };
-            match record.value {
-                Some(_) => known.newest.insert(key.to_vec(), record.offset),
-                None => known.newest.remove(key),
-            };
+            if let Some(key) = record.key {
+                known.learn(key, record.offset, record.value.is_none());
+            }
         };
         let result = read_until(reader, partition, bounds.end, &mut learn);
         reader.stop();
