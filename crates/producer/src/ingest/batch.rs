@@ -1,0 +1,120 @@
+//! A batch: one event per line, one verdict per line. A bad line does not hurt its neighbours.
+
+use axum::Json;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use ringback_core::log::Log;
+use serde::Serialize;
+
+use super::events::{Intake, Refusal, UNAVAILABLE};
+use super::problem::{Problem, RETRY_AFTER};
+
+/// The verdicts on a batch.
+#[derive(Serialize, Debug, Default)]
+struct Verdicts {
+    /// How many events the log has acknowledged.
+    accepted: usize,
+    /// Every line that is not accepted. Those with code `unavailable` may be sent again as they are.
+    refused: Vec<Refused>,
+}
+
+#[derive(Serialize, Debug)]
+struct Refused {
+    /// Number of the line, from 0; empty lines count.
+    index: usize,
+    code: &'static str,
+    reason: String,
+}
+
+/// Takes newline-delimited events.
+pub(super) async fn lines<L: Log>(
+    intake: &Intake<'_, L>,
+    body: &[u8],
+) -> Result<Response, Problem> {
+    let lines = split(body);
+    let limit = intake.state.config.batch_events_max;
+    if lines.len() > limit {
+        let detail = format!("the batch has more than {limit} events; send less at a time");
+        return Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_many_events",
+            detail,
+        ));
+    }
+    if lines.is_empty() {
+        let detail = "the batch has no events: one JSON object per line";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "empty_batch", detail));
+    }
+    let mut verdicts = Verdicts::default();
+    let mut refuse = |index, refusal: Refusal| {
+        intake.count(None, Some(&refusal));
+        let Refusal { code, reason } = refusal;
+        verdicts.refused.push(Refused {
+            index,
+            code,
+            reason,
+        });
+    };
+    let mut indices = Vec::with_capacity(lines.len());
+    let mut events = Vec::with_capacity(lines.len());
+    for (index, line) in lines {
+        match intake.judge(line) {
+            Ok(event) => {
+                indices.push(index);
+                events.push(event);
+            }
+            Err(refusal) => refuse(index, refusal),
+        }
+    }
+    let results = intake.state.publisher.publish_batch(&events).await;
+    let mut accepted = 0;
+    for ((index, event), result) in indices.into_iter().zip(&events).zip(results) {
+        match result {
+            Ok(_) => {
+                accepted += 1;
+                intake.count(Some(event.name.as_str()), None);
+            }
+            Err(error) => refuse(index, error.into()),
+        }
+    }
+    verdicts.accepted = accepted;
+    verdicts.refused.sort_by_key(|refused| refused.index);
+    Ok(answer(&verdicts))
+}
+
+fn answer(verdicts: &Verdicts) -> Response {
+    if verdicts
+        .refused
+        .iter()
+        .any(|refused| refused.code == UNAVAILABLE)
+    {
+        let headers = [(header::RETRY_AFTER, RETRY_AFTER)];
+        return (StatusCode::SERVICE_UNAVAILABLE, headers, Json(verdicts)).into_response();
+    }
+    let status = match verdicts.accepted {
+        0 => StatusCode::BAD_REQUEST,
+        _ => StatusCode::ACCEPTED,
+    };
+    (status, Json(verdicts)).into_response()
+}
+
+/// The lines that are not blank, with their numbers.
+fn split(body: &[u8]) -> Vec<(usize, &[u8])> {
+    body.split(|byte| *byte == b'\n')
+        .map(<[u8]>::trim_ascii)
+        .enumerate()
+        .filter(|(_, line)| !line.is_empty())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blank_lines_count_but_hold_nothing() {
+        let lines = split(b"{}\r\n\n  \n{\"a\":1}\n");
+        assert_eq!(lines, [(0, &b"{}"[..]), (3, &b"{\"a\":1}"[..])]);
+        assert!(split(b"\n \n").is_empty());
+    }
+}

@@ -1,0 +1,291 @@
+//! One request: who sends, what it holds, and the verdict on it.
+
+use std::time::Instant;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use ringback_core::account::Token;
+use ringback_core::event::{Defaults, Event, InvalidEvent};
+use ringback_core::log::Log;
+use ringback_telemetry::{Counter, Histogram};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
+
+use super::problem::Problem;
+use super::{IngestState, Inner, batch};
+use crate::publisher::PublishError;
+
+#[derive(Deserialize)]
+pub(super) struct Options {
+    /// Old events are meant.
+    #[serde(default)]
+    backfill: bool,
+}
+
+/// The forms in which events come. CloudEvents (structured, binary, batched) get their arms here.
+enum Form {
+    One,
+    Lines,
+}
+
+/// `POST /v1/events`
+pub(super) async fn post_events<L: Log>(
+    State(state): State<IngestState<L>>,
+    Query(options): Query<Options>,
+    request: Request<Body>,
+) -> Response {
+    let began = Instant::now();
+    let response = match handle(&state.0, options, request).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(),
+    };
+    let status = response.status().as_u16().to_string();
+    let metrics = &state.0.metrics;
+    metrics.inc(Counter::HttpRequests, &["ingest", &status]);
+    metrics.observe(
+        Histogram::HttpSeconds,
+        &["ingest"],
+        began.elapsed().as_secs_f64(),
+    );
+    response
+}
+
+async fn handle<L: Log>(
+    state: &Inner<L>,
+    options: Options,
+    request: Request<Body>,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let token = authenticate(state, &parts.headers)?;
+    let form = form(&parts.headers)?;
+    let (body, _room) = read(state, &parts.headers, body).await?;
+    let intake = Intake {
+        state,
+        token,
+        backfill: options.backfill,
+    };
+    match form {
+        Form::One => one(&intake, &body).await,
+        Form::Lines => batch::lines(&intake, &body).await,
+    }
+}
+
+/// What decides about the events of one request.
+pub(super) struct Intake<'a, L: Log> {
+    pub(super) state: &'a Inner<L>,
+    token: Token,
+    backfill: bool,
+}
+
+/// An event that is not accepted: a stable word, and the reason for people.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Refusal {
+    pub(super) code: &'static str,
+    pub(super) reason: String,
+}
+
+impl From<InvalidEvent> for Refusal {
+    fn from(error: InvalidEvent) -> Self {
+        Self {
+            code: error.code(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl From<PublishError> for Refusal {
+    fn from(error: PublishError) -> Self {
+        let code = match error {
+            PublishError::Unavailable { .. } => UNAVAILABLE,
+            PublishError::Refused { .. } => "refused_by_log",
+        };
+        Self {
+            code,
+            reason: error.to_string(),
+        }
+    }
+}
+
+/// Code of what may be sent again as it is.
+pub(super) const UNAVAILABLE: &str = "unavailable";
+
+impl<L: Log> Intake<'_, L> {
+    /// Reads and judges one event.
+    pub(super) fn judge(&self, text: &[u8]) -> Result<Event, Refusal> {
+        let state = self.state;
+        let now = state.clock.now();
+        let event = Event::parse_posted(
+            text,
+            &Defaults {
+                tenant: self.token.tenant.as_ref(),
+                source: &state.source,
+                id: Uuid::now_v7(),
+                now,
+                age_max: (!self.backfill).then_some(state.age_max),
+            },
+        )?;
+        if state.directory.read().tenant(&event.tenant).is_none() {
+            let reason = format!("there is no tenant {}; add it first", event.tenant);
+            return Err(Refusal {
+                code: "unknown_tenant",
+                reason,
+            });
+        }
+        let name = event.name.as_str();
+        if name.starts_with("webhook.") || name == "source.gap" {
+            let reason = format!("type {name} is reserved for notices of Ringback itself");
+            return Err(Refusal {
+                code: "illegal_attribute",
+                reason,
+            });
+        }
+        Ok(event)
+    }
+
+    /// Counts what became of an event.
+    pub(super) fn count(&self, name: Option<&str>, refusal: Option<&Refusal>) {
+        let metrics = &self.state.metrics;
+        if let Some(refusal) = refusal {
+            metrics.inc(Counter::EventsRefused, &[refusal.code]);
+        } else if let Some(name) = name {
+            let family = ringback_core::catalogue::Family::of(name);
+            metrics.inc(Counter::EventsAccepted, &[&family.to_string()]);
+        }
+    }
+}
+
+async fn one<L: Log>(intake: &Intake<'_, L>, body: &Bytes) -> Result<Response, Problem> {
+    let result = match intake.judge(body) {
+        Ok(event) => {
+            let (id, name) = (event.id, event.name.clone());
+            let published = intake.state.publisher.publish(event).await;
+            published.map(|_| (id, name)).map_err(Refusal::from)
+        }
+        Err(refusal) => Err(refusal),
+    };
+    match result {
+        Ok((id, name)) => {
+            intake.count(Some(name.as_str()), None);
+            let body = Json(json!({ "id": id.as_hyphenated().to_string() }));
+            Ok((StatusCode::ACCEPTED, body).into_response())
+        }
+        Err(refusal) => {
+            intake.count(None, Some(&refusal));
+            if refusal.code == UNAVAILABLE {
+                return Err(Problem::unavailable(refusal.reason));
+            }
+            let status = match refusal.code {
+                "too_large" => StatusCode::PAYLOAD_TOO_LARGE,
+                _ => StatusCode::BAD_REQUEST,
+            };
+            Err(Problem::new(status, refusal.code, refusal.reason))
+        }
+    }
+}
+
+fn authenticate<L: Log>(state: &Inner<L>, headers: &HeaderMap) -> Result<Token, Problem> {
+    // A token that was removed, or is not known yet, must not be judged by an old directory.
+    if !state.directory.is_fresh() {
+        return Err(Problem::unavailable(
+            "the configuration is not current; try again",
+        ));
+    }
+    let text = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim());
+    let directory = state.directory.read();
+    text.and_then(|text| directory.verify_token(text))
+        .cloned()
+        .ok_or_else(|| {
+            let detail = "send a token as Authorization: Bearer …; `ringback token add` makes one";
+            Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+        })
+}
+
+fn form(headers: &HeaderMap) -> Result<Form, Problem> {
+    let text = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let media_type = text
+        .unwrap_or("application/json")
+        .split(';')
+        .next()
+        .unwrap_or_default();
+    match media_type.trim().to_ascii_lowercase().as_str() {
+        "application/json" => Ok(Form::One),
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Form::Lines),
+        other => Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            format!(
+                "{other:?} is not understood; use application/json for one event or application/x-ndjson for several"
+            ),
+        )),
+    }
+}
+
+/// Reads a body to its limit, within its time, when there is room for it.
+async fn read<L: Log>(
+    state: &Inner<L>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
+    let limit = state.config.body_bytes_max;
+    let too_large = || {
+        let detail = format!("the body is larger than {limit} bytes; send less at a time");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+    };
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|bytes| bytes > limit) {
+        return Err(too_large());
+    }
+    let kib = announced.unwrap_or(limit) / 1024 + 1;
+    let kib = u32::try_from(kib).unwrap_or(u32::MAX);
+    let room = state
+        .room
+        .clone()
+        .try_acquire_many_owned(kib)
+        .map_err(|_| Problem::unavailable("too much is being taken in at the moment; try again"))?;
+    let read = axum::body::to_bytes(body, limit);
+    match tokio::time::timeout(state.config.body_timeout, read).await {
+        Ok(Ok(bytes)) => Ok((bytes, room)),
+        Ok(Err(error)) if is_limit(&error) => Err(too_large()),
+        Ok(Err(error)) => {
+            let detail = format!("the body broke off: {error}");
+            Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "body_incomplete",
+                detail,
+            ))
+        }
+        Err(_) => {
+            let detail = "the body did not arrive in time";
+            Err(Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "body_timeout",
+                detail,
+            ))
+        }
+    }
+}
+
+fn is_limit(error: &axum::Error) -> bool {
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(inner) = source {
+        if inner.to_string().contains("length limit exceeded") {
+            return true;
+        }
+        source = inner.source();
+    }
+    false
+}

@@ -1,0 +1,105 @@
+//! `POST /v1/events`.
+
+mod batch;
+mod events;
+mod problem;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::post;
+use axum::serve::ListenerExt as _;
+use ringback_core::event::{InvalidEvent, Source};
+use ringback_core::log::{AppenderOptions, Log, LogError};
+use ringback_core::time::Clock;
+use ringback_log::directory::LiveDirectory;
+use ringback_telemetry::Metrics;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::publisher::Publisher;
+
+/// What the ingest works with. Clones share it.
+pub struct IngestState<L: Log>(Arc<Inner<L>>);
+
+pub(crate) struct Inner<L: Log> {
+    publisher: Publisher<L>,
+    directory: Arc<LiveDirectory>,
+    config: Config,
+    source: Source,
+    /// How old an event may be, unless it is a backfill (contract R13).
+    age_max: Duration,
+    clock: Clock,
+    metrics: Metrics,
+    /// In KiB, so that bodies in work are bounded together.
+    room: Arc<Semaphore>,
+}
+
+impl<L: Log> Clone for IngestState<L> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// The ingest cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log cannot be used.
+    #[error("starting the ingest: {0}")]
+    Log(#[from] LogError),
+    /// The configured source is not allowed.
+    #[error("ingest.source: {0}")]
+    Source(#[from] InvalidEvent),
+}
+
+impl<L: Log> IngestState<L> {
+    /// An ingest into this log, for the tenants and tokens of the directory.
+    pub fn new(
+        log: &L,
+        directory: Arc<LiveDirectory>,
+        config: Config,
+        age_max: Duration,
+        metrics: Metrics,
+    ) -> Result<Self, StartError> {
+        let options = AppenderOptions {
+            linger: config.linger,
+            timeout: config.append_timeout,
+            ..AppenderOptions::default()
+        };
+        Ok(Self(Arc::new(Inner {
+            publisher: Publisher::start(log, options)?,
+            directory,
+            source: Source::parse(&config.source)?,
+            age_max,
+            clock: ringback_log::system_clock(),
+            metrics,
+            room: Arc::new(Semaphore::new((config.in_flight_bytes_max / 1024).max(1))),
+            config,
+        })))
+    }
+}
+
+/// Serves until `shutdown`, then finishes the requests it has.
+pub async fn serve<L: Log>(
+    listener: TcpListener,
+    state: IngestState<L>,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let router = Router::new()
+        .route("/v1/events", post(events::post_events::<L>))
+        .fallback(problem::not_found)
+        .with_state(state);
+    let listener = listener.tap_io(|stream| {
+        // Small answers, at once.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "setting TCP_NODELAY");
+        }
+    });
+    axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
+}
