@@ -1,3 +1,11 @@
-//! What the tests of the whole need: real Kafka, receivers, oracles.
+//! What the tests of the whole need: real Kafka, a receiver that keeps the books, a rig of the whole
+//! pipeline, and the delivery contract as a table.
 
+// Test code: a broken expectation should panic, and its progress is printed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+pub mod append;
+pub mod contract;
 pub mod kafka;
+pub mod receiver;
+pub mod rig;

@@ -214,10 +214,7 @@ fn classify(error: &reqwest::Error) -> Outcome {
             return Outcome::Tls;
         }
         if let Some(io) = inner.downcast_ref::<io::Error>() {
-            if io
-                .get_ref()
-                .is_some_and(|inner| inner.is::<rustls::Error>())
-            {
+            if is_tls(io) {
                 return Outcome::Tls;
             }
             match io.kind() {
@@ -245,6 +242,20 @@ fn classify(error: &reqwest::Error) -> Outcome {
     } else {
         Outcome::Protocol
     }
+}
+
+/// Whether an I/O error carries one of TLS, however often it was wrapped.
+fn is_tls(mut io: &io::Error) -> bool {
+    while let Some(inner) = io.get_ref() {
+        if inner.is::<rustls::Error>() {
+            return true;
+        }
+        match inner.downcast_ref::<io::Error>() {
+            Some(next) => io = next,
+            None => return false,
+        }
+    }
+    false
 }
 
 /// An error with its causes, without the URL: its query may carry a secret.

@@ -18,6 +18,9 @@ pub const STALE_AFTER: Duration = Duration::from_secs(2);
 /// [`STALE_AFTER`], so that a log out of reach is noticed in time.
 const WAIT: Duration = Duration::from_millis(500);
 
+/// The same while it is being loaded.
+const WAIT_LOADING: Duration = Duration::from_millis(20);
+
 /// A live [`Directory`]. Dropping it stops its threads.
 pub struct LiveDirectory {
     shared: Arc<Shared>,
@@ -133,7 +136,10 @@ impl Shared {
             let asked = self.started.elapsed();
             let was_fresh = self.is_fresh();
             let mut changed = false;
-            let result = follower.poll(WAIT, &mut |record| {
+            // Nobody can work before it is loaded: no waiting for news until then.
+            let loading = followed.at_end.load(Ordering::Acquire) == 0;
+            let wait = if loading { WAIT_LOADING } else { WAIT };
+            let result = follower.poll(wait, &mut |record| {
                 changed = true;
                 if let Err(error) = self.directory.write().apply(followed.role, &record) {
                     tracing::error!(%error, "keeping what the configuration said before");

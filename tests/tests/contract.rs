@@ -1,0 +1,40 @@
+//! The delivery contract, rule by rule, with the same code on both engines.
+
+use std::sync::Arc;
+
+use ringback_core::topics::Topics;
+use ringback_log::kafka::{KafkaConfig, KafkaLog};
+use ringback_log::local::{LocalLog, LocalOptions};
+use ringback_tests::contract::run_all;
+use ringback_tests::kafka;
+use ringback_tests::rig::{Rig, short_schedule, topics};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_contract_on_the_local_engine() {
+    let schedule = short_schedule();
+    let dir = tempfile::tempdir().unwrap();
+    let log = LocalLog::open(dir.path(), topics(&schedule), LocalOptions::default()).unwrap();
+    let rig = Rig::start(log, schedule).await;
+    run_all(&rig).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_contract_on_real_kafka() {
+    let schedule = short_schedule();
+    let server = tokio::task::spawn_blocking(kafka::shared).await.unwrap();
+    let log = open(&server.bootstrap(), topics(&schedule));
+    let rig = Rig::start(log, schedule).await;
+    run_all(&rig).await;
+    rig.stop().await;
+}
+
+fn open(bootstrap: &str, topics: Arc<Topics>) -> KafkaLog {
+    let prefix = topics.iter().next().unwrap().1.full_name.replace("events.cdr", "");
+    let config = KafkaConfig {
+        bootstrap: bootstrap.to_owned(),
+        group_prefix: prefix,
+        ..KafkaConfig::default()
+    };
+    KafkaLog::open(config, topics).unwrap()
+}
