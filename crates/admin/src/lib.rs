@@ -1,1 +1,30 @@
+//! Administration: the REST API for tenants, webhooks and tokens, for what was attempted and what is
+//! parked, and for replays.
+//!
+//! **Architecture invariant:** it keeps nothing. Configuration is written by compare-and-set and read
+//! from a [`LiveDirectory`](ringback_log::directory::LiveDirectory); attempts and parked deliveries
+//! are read from the log when somebody asks.
 
+#![forbid(unsafe_code)]
+
+mod append;
+mod attempts;
+mod authentication;
+mod config;
+mod parked;
+mod problem;
+mod reading;
+mod replay;
+mod request;
+mod server;
+mod state;
+mod store;
+mod tenants;
+mod test_event;
+mod tokens;
+mod webhook_form;
+mod webhooks;
+
+pub use config::{Config, OperatorToken};
+pub use server::{ROUTES, serve};
+pub use state::{AdminState, StartError};

@@ -1,0 +1,99 @@
+//! Appending with acknowledgement, from a thread that may block.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use ringback_core::log::{Append, AppendError, Appended, Appender, Completion};
+
+/// Appends that one request may have in flight.
+pub(crate) const IN_FLIGHT_MAX: usize = 256;
+/// Beyond the appender's own timeout: only a broken engine lets us wait that long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+type Ended = Result<Appended, AppendError>;
+
+/// Hands the log's word to the request that waits for it.
+pub(crate) struct Acknowledgement;
+
+impl Completion for Acknowledgement {
+    type Token = SyncSender<Ended>;
+
+    fn done(&self, token: Self::Token, result: Ended) {
+        // There is room for everything in flight, and a request that is gone needs no answer.
+        let _ = token.try_send(result);
+    }
+}
+
+/// Appends of one request. The first failure ends it.
+pub(crate) struct Batch<'a, A> {
+    appender: &'a A,
+    sender: SyncSender<Ended>,
+    receiver: Receiver<Ended>,
+    in_flight: usize,
+    acknowledged: u64,
+}
+
+impl<'a, A: Appender<Acknowledgement>> Batch<'a, A> {
+    pub(crate) fn new(appender: &'a A) -> Self {
+        let (sender, receiver) = sync_channel(IN_FLIGHT_MAX);
+        Self {
+            appender,
+            sender,
+            receiver,
+            in_flight: 0,
+            acknowledged: 0,
+        }
+    }
+
+    /// Blocking: hands a record over, waiting for earlier ones where needed.
+    pub(crate) fn append(&mut self, record: Append<'_>) -> Result<(), AppendError> {
+        loop {
+            if self.in_flight == IN_FLIGHT_MAX {
+                self.wait_for_one()?;
+            }
+            match self.appender.append(record, self.sender.clone()) {
+                Ok(()) => {
+                    self.in_flight += 1;
+                    return Ok(());
+                }
+                Err((_, AppendError::QueueFull)) if self.in_flight > 0 => {
+                    self.wait_for_one()?;
+                }
+                Err((_, error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Blocking: waits for everything that was handed over. The last acknowledgement, or the first
+    /// failure.
+    pub(crate) fn finish(&mut self) -> Result<Option<Appended>, AppendError> {
+        let mut last = None;
+        let mut failed = None;
+        while self.in_flight > 0 {
+            match self.wait_for_one() {
+                Ok(appended) => last = Some(appended),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(last), Err)
+    }
+
+    /// How many the log has acknowledged so far.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    fn wait_for_one(&mut self) -> Result<Appended, AppendError> {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let ended = self.receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            // Nothing more can be expected from this engine.
+            self.in_flight = 0;
+            Err(AppendError::Unavailable {
+                topic: "replay".to_owned(),
+                reason: "it did not answer at all".to_owned(),
+            })
+        });
+        self.acknowledged += u64::from(ended.is_ok());
+        ended
+    }
+}

@@ -1,0 +1,181 @@
+//! `[admin]` of the configuration.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use ringback_core::secret::Secret;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::state::StartError;
+
+/// Shortest operator token, in bytes. It opens everything, so it must not be guessable.
+const TOKEN_BYTES_MIN: usize = 16;
+
+/// Settings of the administration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address and port to listen on.
+    pub listen: String,
+    /// The bearer token of operators, at least 16 visible ASCII characters. Without it and without
+    /// `operator_token_file` the administration does not start.
+    pub operator_token: OperatorToken,
+    /// A file that holds the operator token instead.
+    pub operator_token_file: Option<PathBuf>,
+    /// Refuse webhooks with plain `http://` URLs (contract R3). Otherwise they are accepted with a
+    /// warning.
+    pub forbid_http: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8081".to_owned(),
+            operator_token: OperatorToken::default(),
+            operator_token_file: None,
+            forbid_http: false,
+        }
+    }
+}
+
+impl Config {
+    /// Whether an operator token is configured, here or by a file.
+    pub fn has_operator_token(&self) -> bool {
+        !self.operator_token.is_empty() || self.operator_token_file.is_some()
+    }
+
+    /// The operator token, read and checked.
+    pub(crate) fn read_operator_token(&self) -> Result<Secret, StartError> {
+        let token = match &self.operator_token_file {
+            Some(_) if !self.operator_token.is_empty() => return Err(StartError::TwoTokens),
+            Some(path) => {
+                let unreadable = |error: std::io::Error| StartError::TokenFile {
+                    path: path.display().to_string(),
+                    reason: error.to_string(),
+                };
+                Secret::new(std::fs::read_to_string(path).map_err(unreadable)?.trim())
+            }
+            None => self.operator_token.0.clone(),
+        };
+        let text = token.expose();
+        if text.is_empty() {
+            return Err(StartError::NoToken);
+        }
+        if text.len() < TOKEN_BYTES_MIN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(StartError::WeakToken);
+        }
+        Ok(token)
+    }
+}
+
+/// The operator token as configured; empty when it is not given. It never shows itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OperatorToken(Secret);
+
+impl OperatorToken {
+    /// Whether it is not given.
+    pub fn is_empty(&self) -> bool {
+        self.0.expose().is_empty()
+    }
+}
+
+impl Default for OperatorToken {
+    fn default() -> Self {
+        Self(Secret::new(""))
+    }
+}
+
+impl From<String> for OperatorToken {
+    fn from(text: String) -> Self {
+        Self(Secret::new(text.trim()))
+    }
+}
+
+impl fmt::Debug for OperatorToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_empty() {
+            "[not set]"
+        } else {
+            "[secret]"
+        })
+    }
+}
+
+impl Serialize for OperatorToken {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if self.is_empty() { "" } else { "[secret]" })
+    }
+}
+
+impl<'de> Deserialize<'de> for OperatorToken {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_token(token: &str) -> Config {
+        Config {
+            operator_token: token.to_owned().into(),
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn no_token_or_a_weak_one_is_refused() {
+        assert!(matches!(
+            Config::default().read_operator_token(),
+            Err(StartError::NoToken)
+        ));
+        for weak in [
+            "short",
+            "white space in the token",
+            "fünfzehn-ä-zeichen-lang",
+        ] {
+            let refused = with_token(weak).read_operator_token();
+            assert!(matches!(refused, Err(StartError::WeakToken)), "{weak}");
+        }
+        with_token("0123456789abcdef")
+            .read_operator_token()
+            .unwrap();
+    }
+
+    #[test]
+    fn a_token_comes_from_one_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        std::fs::write(&path, "0123456789abcdef\n").unwrap();
+        let mut config = Config {
+            operator_token_file: Some(path),
+            ..Config::default()
+        };
+        assert!(config.has_operator_token());
+        assert_eq!(
+            config.read_operator_token().unwrap().expose(),
+            "0123456789abcdef"
+        );
+        config.operator_token = "0123456789abcdef".to_owned().into();
+        assert!(matches!(
+            config.read_operator_token(),
+            Err(StartError::TwoTokens)
+        ));
+        config = Config {
+            operator_token_file: Some("/nowhere".into()),
+            ..Config::default()
+        };
+        assert!(matches!(
+            config.read_operator_token(),
+            Err(StartError::TokenFile { .. })
+        ));
+    }
+
+    #[test]
+    fn a_token_does_not_show_itself() {
+        let config = with_token("hunter2-hunter2-hunter2");
+        let shown = format!("{config:?} {}", serde_json::to_string(&config).unwrap());
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}

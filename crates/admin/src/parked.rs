@@ -1,0 +1,308 @@
+//! `…/webhooks/{webhook}/parked`: what ended without success; and `/v1/parked`, which also has what
+//! belongs to no webhook that exists.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use ringback_core::log::{Log, Reader, Record};
+use ringback_core::record::{Delivery, Reason, decode_delivery, header};
+use ringback_core::time::Timestamp;
+use ringback_core::topics::{Partition, Role};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::problem::Problem;
+use crate::reading::{BUDGET, Extent, LIMIT, LIMIT_MAX, newest_first};
+use crate::request::Parameters;
+use crate::state::{Admin, AdminState, key_of};
+
+/// A replay is asked for after its delivery was parked, but clocks of brokers differ a little.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
+/// Bytes of a value and of a header that are shown of a record that cannot be read.
+const PREVIEW_BYTES: usize = 1024;
+/// Headers that are shown of such a record.
+const HEADERS_MAX: usize = 32;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListParameters {
+    limit: Option<usize>,
+    cursor: Option<String>,
+    event: Option<Uuid>,
+    reason: Option<String>,
+    since: Option<Timestamp>,
+    /// Only for `/v1/parked`: the deliveries of this webhook, which may have been removed.
+    webhook: Option<Uuid>,
+}
+
+/// A delivery as it was parked.
+pub(crate) struct Parked {
+    pub(crate) delivery: Delivery,
+    reason: Option<Reason>,
+    detail: Option<String>,
+    at: Timestamp,
+}
+
+pub(crate) async fn list<L: Log>(
+    State(state): State<AdminState<L>>,
+    Path((tenant, name)): Path<(String, String)>,
+    Parameters(parameters): Parameters<ListParameters>,
+) -> Result<Json<Value>, Problem> {
+    if parameters.webhook.is_some() {
+        let detail = "the webhook is in the path already; leave the parameter out";
+        return Err(Problem::invalid("invalid_parameter", detail));
+    }
+    state
+        .run(move |admin| {
+            let webhook = admin.webhook(&tenant, &name)?.value.id;
+            list_of_webhook(admin, webhook, &parameters).map(Json)
+        })
+        .await
+}
+
+/// The operator's view: of a webhook by its id, even if it was removed; otherwise what has no
+/// readable webhook at all.
+pub(crate) async fn list_all<L: Log>(
+    State(state): State<AdminState<L>>,
+    Parameters(parameters): Parameters<ListParameters>,
+) -> Result<Json<Value>, Problem> {
+    state
+        .run(move |admin| match parameters.webhook {
+            Some(webhook) => list_of_webhook(admin, webhook, &parameters).map(Json),
+            None => list_unreadable(admin, &parameters).map(Json),
+        })
+        .await
+}
+
+fn list_of_webhook<L: Log>(
+    admin: &Admin<L>,
+    webhook: Uuid,
+    parameters: &ListParameters,
+) -> Result<Value, Problem> {
+    let reason = parameters.reason.as_deref().map(find_reason).transpose()?;
+    let partition = admin.partition(Role::Parked, webhook)?;
+    let key = key_of(webhook);
+    let mut reader = admin.log.reader()?;
+    let cursor = parameters.cursor.as_deref();
+    let mut unreadable = 0_u64;
+    let page = newest_first(
+        &mut reader,
+        &[partition],
+        cursor,
+        &parameters.extent(),
+        |record| {
+            if record.key != Some(key.as_bytes()) {
+                return None;
+            }
+            let Ok(delivery) = decode_delivery(record) else {
+                unreadable += 1;
+                return None;
+            };
+            let parked = Parked {
+                delivery,
+                reason: reason_of(record),
+                detail: text(record, header::DETAIL),
+                at: record.appended,
+            };
+            let of_event = parameters
+                .event
+                .is_none_or(|event| event == parked.delivery.event.id);
+            (of_event && (reason.is_none() || reason == parked.reason)).then_some(parked)
+        },
+    )?;
+    let replays = admin.partition(Role::Replay, webhook)?;
+    let (runs, complete) = later_runs(&mut reader, replays, &key, &page.entries)?;
+    // The data may be large: it is shown to whoever asks for one event.
+    let with_data = parameters.event.is_some();
+    let entries: Vec<_> = page
+        .entries
+        .iter()
+        .map(|parked| parked.view(&runs, complete, with_data))
+        .collect();
+    Ok(json!({
+        "parked": entries,
+        "cursor": page.cursor,
+        "scanned": page.scanned,
+        "unreadable": unreadable,
+    }))
+}
+
+/// Records that could not even be read as a delivery: they have no key, so they are anywhere.
+fn list_unreadable<L: Log>(
+    admin: &Admin<L>,
+    parameters: &ListParameters,
+) -> Result<Value, Problem> {
+    let reason = parameters.reason.as_deref().map(find_reason).transpose()?;
+    let topic = admin.topic(Role::Parked)?;
+    let partitions: Vec<_> = admin.log.topics().partitions(topic).collect();
+    let event = parameters
+        .event
+        .map(|event| event.as_hyphenated().to_string());
+    let mut reader = admin.log.reader()?;
+    let cursor = parameters.cursor.as_deref();
+    let extent = parameters.extent();
+    let page = newest_first(&mut reader, &partitions, cursor, &extent, |record| {
+        let of_event = event
+            .as_ref()
+            .is_none_or(|id| record.header(header::ID) == Some(id.as_bytes()));
+        let of_reason = reason.is_none() || reason == reason_of(record);
+        (record.key.is_none() && of_event && of_reason).then(|| view_raw(record))
+    })?;
+    Ok(json!({ "parked": page.entries, "cursor": page.cursor, "scanned": page.scanned }))
+}
+
+impl ListParameters {
+    fn extent(&self) -> Extent {
+        Extent {
+            limit: self.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX),
+            budget: BUDGET,
+            since: self.since,
+        }
+    }
+}
+
+impl Parked {
+    fn view(&self, runs: &HashMap<Uuid, u32>, complete: bool, with_data: bool) -> Value {
+        let Delivery {
+            event,
+            webhook,
+            attempt,
+            run,
+            accepted,
+            ..
+        } = &self.delivery;
+        let replayed = match runs.get(&event.id) {
+            Some(latest) if latest > run => Some(true),
+            // Not found is no proof when not everything was looked at.
+            _ if complete => Some(false),
+            _ => None,
+        };
+        let mut view = json!({
+            "event": event.id,
+            "type": event.name,
+            "tenant": event.tenant,
+            "source": event.source,
+            "subject": event.subject,
+            "time": event.time,
+            "webhook": webhook,
+            "run": run,
+            "attempts": attempt,
+            "accepted": accepted,
+            "parked": self.at,
+            "reason": self.reason,
+            "detail": self.detail,
+            "data_bytes": event.data.len(),
+            "replayed": replayed,
+        });
+        if with_data {
+            let text = || String::from_utf8_lossy(&event.data).into_owned();
+            view["data"] =
+                serde_json::from_slice(&event.data).unwrap_or_else(|_| Value::String(text()));
+        }
+        view
+    }
+}
+
+/// The highest run of each of these events in `replay`, and whether everything was looked at.
+fn later_runs(
+    reader: &mut impl Reader,
+    partition: Partition,
+    key: &str,
+    parked: &[Parked],
+) -> Result<(HashMap<Uuid, u32>, bool), Problem> {
+    let mut runs: HashMap<Uuid, u32> = parked
+        .iter()
+        .map(|parked| (parked.delivery.event.id, 0))
+        .collect();
+    let Some(oldest) = parked.iter().map(|parked| parked.at).min() else {
+        return Ok((runs, true));
+    };
+    let complete = raise_runs(reader, partition, key, oldest, BUDGET, &mut runs)?;
+    Ok((runs, complete))
+}
+
+/// Blocking: raises the runs of these events to the highest in `replay`, looking for deliveries that
+/// were parked at `oldest` or later. Whether the budget of offsets was enough.
+pub(crate) fn raise_runs(
+    reader: &mut impl Reader,
+    partition: Partition,
+    key: &str,
+    oldest: Timestamp,
+    budget: u64,
+    runs: &mut HashMap<Uuid, u32>,
+) -> Result<bool, Problem> {
+    let extent = Extent {
+        limit: 1,
+        budget,
+        since: Some(oldest - CLOCKS_DIFFER),
+    };
+    let page = newest_first(reader, &[partition], None, &extent, |record| {
+        if record.key == Some(key.as_bytes())
+            && let Some((event, run)) = event_and_run(record)
+            && let Some(highest) = runs.get_mut(&event)
+        {
+            *highest = run.max(*highest);
+        }
+        None::<()>
+    })?;
+    Ok(page.cursor.is_none())
+}
+
+/// What identifies a delivery of one webhook, without copying the rest of the record.
+pub(crate) fn event_and_run(record: &Record<'_>) -> Option<(Uuid, u32)> {
+    let text = |name| std::str::from_utf8(record.header(name)?).ok();
+    let event = Uuid::try_parse(text(header::ID)?).ok()?;
+    Some((event, text(header::RUN)?.parse().ok()?))
+}
+
+/// Why a record was parked.
+pub(crate) fn reason_of(record: &Record<'_>) -> Option<Reason> {
+    Reason::find(std::str::from_utf8(record.header(header::REASON)?).ok()?)
+}
+
+/// The reason with this name.
+pub(crate) fn find_reason(name: &str) -> Result<Reason, Problem> {
+    Reason::find(name).ok_or_else(|| {
+        let names: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        let detail = format!("the reason is one of {}", names.join(", "));
+        Problem::invalid("invalid_parameter", detail)
+    })
+}
+
+fn text(record: &Record<'_>, name: &str) -> Option<String> {
+    record.header(name).map(preview)
+}
+
+fn view_raw(record: &Record<'_>) -> Value {
+    let ours = |name: &str| matches!(name, header::REASON | header::DETAIL);
+    let headers: serde_json::Map<_, _> = record
+        .headers
+        .iter()
+        .filter(|header| !ours(header.name))
+        .take(HEADERS_MAX)
+        .map(|header| {
+            (
+                preview(header.name.as_bytes()),
+                preview(header.value).into(),
+            )
+        })
+        .collect();
+    json!({
+        "partition": record.partition.index,
+        "offset": record.offset,
+        "parked": record.appended,
+        "reason": reason_of(record),
+        "detail": text(record, header::DETAIL),
+        "headers": headers,
+        "data_bytes": record.value.map(<[u8]>::len),
+        "data_preview": record.value.map(preview),
+    })
+}
+
+/// The beginning as text; what is not UTF-8 is replaced.
+fn preview(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(PREVIEW_BYTES)]).into_owned()
+}

@@ -1,0 +1,139 @@
+//! Errors of the API: RFC 9457 problem details, with a stable `code` for programs.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use ringback_core::event::InvalidEvent;
+use ringback_core::log::LogError;
+use ringback_core::secret::SecretError;
+use ringback_core::webhook::InvalidWebhook;
+use serde_json::{Map, Value, json};
+
+/// Why a request is not answered with success.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    /// One sentence: what is wrong, and what to do.
+    detail: String,
+    /// Further members of the answer.
+    more: Map<String, Value>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            more: Map::new(),
+        }
+    }
+
+    /// The request is wrong.
+    pub(crate) fn invalid(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    /// What it is about does not exist.
+    pub(crate) fn not_found(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, detail)
+    }
+
+    /// It exists already, or is busy.
+    pub(crate) fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    /// Somebody else changed it in the meantime.
+    pub(crate) fn changed(what: &str) -> Self {
+        let detail = format!(
+            "{what} was changed by somebody else in the meantime; read it again, then repeat"
+        );
+        Self::new(StatusCode::PRECONDITION_FAILED, "revision_changed", detail)
+    }
+
+    /// The log is away or busy; another try may help.
+    pub(crate) fn unavailable(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
+    }
+
+    /// Adds a member to the answer.
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(name.to_owned(), value.into());
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+impl From<LogError> for Problem {
+    fn from(error: LogError) -> Self {
+        if error.retriable {
+            return Self::unavailable("log_unavailable", format!("{error}; try again in a moment"));
+        }
+        tracing::error!(%error, "the log fails a request");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "log_failed",
+            error.to_string(),
+        )
+    }
+}
+
+impl From<InvalidEvent> for Problem {
+    fn from(error: InvalidEvent) -> Self {
+        Self::invalid("invalid_field", error.to_string())
+    }
+}
+
+impl From<InvalidWebhook> for Problem {
+    fn from(error: InvalidWebhook) -> Self {
+        Self::invalid("invalid_field", error.to_string())
+    }
+}
+
+impl From<SecretError> for Problem {
+    fn from(error: SecretError) -> Self {
+        tracing::error!(%error, "a secret cannot be sealed or opened");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "secret_unusable",
+            error.to_string(),
+        )
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "code": self.code,
+        });
+        if let Value::Object(members) = &mut body {
+            members.extend(self.more);
+        }
+        let content_type = HeaderValue::from_static("application/problem+json");
+        let headers = [(header::CONTENT_TYPE, content_type)];
+        let mut response = (self.status, headers, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        match self.status {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(
+                    header::WWW_AUTHENTICATE,
+                    HeaderValue::from_static("Bearer realm=\"ringback\""),
+                );
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

@@ -1,0 +1,340 @@
+//! `/v1/tenants/{tenant}/webhooks` and what is below.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use ringback_core::directory::Versioned;
+use ringback_core::log::Log;
+use ringback_core::topics::Role;
+use ringback_core::webhook::Webhook;
+use serde_json::{Value, json};
+
+use crate::authentication::{Vault, reseal};
+use crate::problem::Problem;
+use crate::request::{Body, Precondition, etag};
+use crate::state::{Admin, AdminState};
+use crate::store::NotWritten;
+use crate::webhook_form::{Making, NewWebhook, WebhookChange, view};
+
+/// Webhooks that one tenant may have.
+const WEBHOOKS_MAX: usize = 1000;
+/// How long one request seals secrets again; what is left is for the next.
+const RESEAL_WITHIN: Duration = Duration::from_secs(20);
+/// Webhooks that are named in an answer.
+const NAMED_MAX: usize = 100;
+
+type Found = Versioned<Arc<Webhook>>;
+
+pub(crate) async fn list<L: Log>(
+    State(state): State<AdminState<L>>,
+    Path(tenant): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    state
+        .run(move |admin| {
+            let tenant = admin.tenant(&tenant)?.value.id;
+            let directory = admin.directory()?;
+            let webhooks: Vec<_> = directory.webhooks(&tenant).map(view).collect();
+            Ok(Json(json!({ "webhooks": webhooks })))
+        })
+        .await
+}
+
+pub(crate) async fn show<L: Log>(
+    State(state): State<AdminState<L>>,
+    Path((tenant, name)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let webhook = state
+        .run(move |admin| admin.webhook(&tenant, &name))
+        .await?;
+    Ok(answer(StatusCode::OK, &webhook))
+}
+
+pub(crate) async fn add<L: Log>(
+    State(state): State<AdminState<L>>,
+    Path(tenant): Path<String>,
+    Body(form): Body<NewWebhook>,
+) -> Result<Response, Problem> {
+    let webhook = state
+        .run(move |admin| add_now(admin, &tenant, form))
+        .await?;
+    Ok(created(&webhook))
+}
+
+/// Adds with `If-None-Match: *`, replaces with `If-Match`.
+pub(crate) async fn put<L: Log>(
+    State(state): State<AdminState<L>>,
+    Path((tenant, name)): Path<(String, String)>,
+    headers: HeaderMap,
+    Body(mut form): Body<NewWebhook>,
+) -> Result<Response, Problem> {
+    let precondition = Precondition::of(&headers);
+    if precondition == Precondition::Absent {
+        if form.name.as_ref().is_some_and(|in_body| *in_body != name) {
+            let detail = "the name in the body differs from the one in the URL; leave it out";
+            return Err(Problem::invalid("invalid_field", detail));
+        }
+        form.name = Some(name);
+        let webhook = state
+            .run(move |admin| add_now(admin, &tenant, form))
+            .await?;
+        return Ok(created(&webhook));
+    }
+    require(precondition)?;
+    let webhook = state
+        .run(move |admin| {
+            let current = admin.webhook(&tenant, &name)?;
+            if form.name.is_some() && form.webhook_name()? != current.value.name {
+                let detail = "a webhook keeps its name; add another one instead";
+                return Err(Problem::invalid("invalid_field", detail));
+            }
+            let change = form.replacing(&current.value)?;
+            change_now(admin, current, precondition, &change)
+        })
+        .await?;
+    Ok(answer(StatusCode::OK, &webhook))
+}
+
+pub(crate) async fn change<L: Log>(
+    State(state): State<AdminState<L>>,
+    Path((tenant, name)): Path<(String, String)>,
+    headers: HeaderMap,
+    Body(change): Body<WebhookChange>,
+) -> Result<Response, Problem> {
+    let precondition = Precondition::of(&headers);
+    require(precondition)?;
+    let webhook = state
+        .run(move |admin| {
+            let current = admin.webhook(&tenant, &name)?;
+            change_now(admin, current, precondition, &change)
+        })
+        .await?;
+    Ok(answer(StatusCode::OK, &webhook))
+}
+
+pub(crate) async fn pause<L: Log>(
+    State(state): State<AdminState<L>>,
+    Path((tenant, name)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    switch(state, tenant, name, false).await
+}
+
+pub(crate) async fn resume<L: Log>(
+    State(state): State<AdminState<L>>,
+    Path((tenant, name)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    switch(state, tenant, name, true).await
+}
+
+async fn switch<L: Log>(
+    state: AdminState<L>,
+    tenant: String,
+    name: String,
+    enabled: bool,
+) -> Result<Response, Problem> {
+    let webhook = state
+        .run(move |admin| {
+            // Whatever else is being changed: the switch is obeyed (contract R3).
+            admin.retrying(&what(&tenant, &name), || {
+                let current = admin.webhook(&tenant, &name)?;
+                write(admin, current, &WebhookChange::switch(enabled))
+            })
+        })
+        .await?;
+    Ok(answer(StatusCode::OK, &webhook))
+}
+
+pub(crate) async fn remove<L: Log>(
+    State(state): State<AdminState<L>>,
+    Path((tenant, name)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Problem> {
+    let precondition = Precondition::of(&headers);
+    state
+        .run(move |admin| {
+            let what = what(&tenant, &name);
+            let current = admin.webhook(&tenant, &name)?;
+            precondition.check(&what, current.revision)?;
+            let removed = view(&current);
+            admin
+                .delete(Role::Webhooks, &current.value.key(), current.revision)
+                .map_err(|error| error.or_conflict(|| Problem::changed(&what)))?;
+            tracing::info!(webhook = %current.value.id, "webhook removed");
+            Ok(Json(json!({ "removed": { "webhook": removed } })))
+        })
+        .await
+}
+
+/// Seals with the primary key what other keys have sealed, so that these can be given up.
+pub(crate) async fn reseal_all<L: Log>(
+    State(state): State<AdminState<L>>,
+) -> Result<Json<Value>, Problem> {
+    state.run(reseal_now).await.map(Json)
+}
+
+fn reseal_now<L: Log>(admin: &Admin<L>) -> Result<Value, Problem> {
+    let until = Instant::now() + RESEAL_WITHIN;
+    let tenants: Vec<_> = admin
+        .directory()?
+        .tenants()
+        .iter()
+        .map(|tenant| tenant.value.id.clone())
+        .collect();
+    let (mut resealed, mut remaining, mut failed) = (0_u64, false, Vec::new());
+    for tenant in tenants {
+        let webhooks: Vec<Found> = admin.directory()?.webhooks(&tenant).cloned().collect();
+        for webhook in webhooks {
+            if Instant::now() > until {
+                remaining = true;
+                break;
+            }
+            let vault = Vault {
+                keys: &admin.keys,
+                webhook: webhook.value.id,
+            };
+            let authentication = match reseal(&webhook.value.authentication, &vault) {
+                Ok(None) => continue,
+                Ok(Some(authentication)) => authentication,
+                Err(_) => {
+                    failed.push(webhook.value.key());
+                    continue;
+                }
+            };
+            let key = webhook.value.key();
+            let next = Webhook {
+                authentication,
+                ..Webhook::clone(&webhook.value)
+            };
+            match admin.put(Role::Webhooks, &key, Some(webhook.revision), &next) {
+                Ok(_) => resealed += 1,
+                // Whoever changed it sealed with the primary key, or the next round does it.
+                Err(NotWritten::Conflict) => remaining = true,
+                Err(NotWritten::Failed(problem)) => return Err(problem.with("resealed", resealed)),
+            }
+        }
+    }
+    let failures = failed.len();
+    failed.truncate(NAMED_MAX);
+    tracing::info!(
+        resealed,
+        failures,
+        key = admin.keys.primary(),
+        "secrets sealed again"
+    );
+    Ok(json!({
+        "key": admin.keys.primary(),
+        "resealed": resealed,
+        "remaining": remaining,
+        "failures": failures,
+        "failed": failed,
+    }))
+}
+
+fn add_now<L: Log>(admin: &Admin<L>, tenant: &str, form: NewWebhook) -> Result<Found, Problem> {
+    let tenant = admin.tenant(tenant)?.value.id;
+    let webhook = Arc::new(form.build(tenant.clone(), &making(admin))?);
+    if admin.directory()?.webhooks(&tenant).count() >= WEBHOOKS_MAX {
+        let detail = format!("tenant {tenant} has {WEBHOOKS_MAX} webhooks, which is the most");
+        return Err(Problem::conflict("too_many_webhooks", detail));
+    }
+    let key = webhook.key();
+    let revision = admin
+        .put(Role::Webhooks, &key, None, &*webhook)
+        .map_err(|error| {
+            error.or_conflict(|| {
+                let detail = format!(
+                    "tenant {tenant} already has a webhook {}; change it, or choose another name",
+                    webhook.name
+                );
+                Problem::conflict("webhook_exists", detail)
+            })
+        })?;
+    // The tenant may have been removed meanwhile, after its webhooks were: nobody would see this
+    // one, but it would get events.
+    if let Err(gone) = admin.tenant(tenant.as_str()) {
+        if !matches!(
+            admin.delete(Role::Webhooks, &key, revision),
+            Ok(()) | Err(NotWritten::Conflict)
+        ) {
+            tracing::error!(key, "a webhook was left behind by its removed tenant");
+        }
+        return Err(gone);
+    }
+    tracing::info!(webhook = %webhook.id, "webhook added");
+    Ok(Versioned {
+        value: webhook,
+        revision,
+    })
+}
+
+fn change_now<L: Log>(
+    admin: &Admin<L>,
+    current: Found,
+    precondition: Precondition,
+    change: &WebhookChange,
+) -> Result<Found, Problem> {
+    let what = what(current.value.tenant.as_str(), current.value.name.as_str());
+    precondition.check(&what, current.revision)?;
+    write(admin, current, change).map_err(|error| error.or_conflict(|| Problem::changed(&what)))
+}
+
+/// Writes what a change makes of a webhook, unless it changes nothing.
+fn write<L: Log>(
+    admin: &Admin<L>,
+    current: Found,
+    change: &WebhookChange,
+) -> Result<Found, NotWritten> {
+    let next = change.apply(&current.value, &making(admin))?;
+    if next == *current.value {
+        return Ok(current);
+    }
+    let revision = admin.put(Role::Webhooks, &next.key(), Some(current.revision), &next)?;
+    tracing::info!(webhook = %next.id, enabled = next.enabled, "webhook changed");
+    Ok(Versioned {
+        value: next.into(),
+        revision,
+    })
+}
+
+fn making<L: Log>(admin: &Admin<L>) -> Making<'_> {
+    Making {
+        keys: &admin.keys,
+        now: admin.clock.now(),
+        forbid_http: admin.config.forbid_http,
+    }
+}
+
+/// A change must say what it changes, so that nobody overwrites what they have not seen.
+fn require(precondition: Precondition) -> Result<(), Problem> {
+    match precondition {
+        Precondition::Nothing => {
+            let detail = "send If-Match with the ETag of the webhook as you read it (or *), or If-None-Match: * with PUT to add it";
+            Err(Problem::new(
+                StatusCode::PRECONDITION_REQUIRED,
+                "precondition_required",
+                detail,
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn what(tenant: &str, name: &str) -> String {
+    format!("webhook {name} of tenant {tenant}")
+}
+
+fn answer(status: StatusCode, webhook: &Found) -> Response {
+    (status, etag(webhook.revision), Json(view(webhook))).into_response()
+}
+
+fn created(webhook: &Found) -> Response {
+    let Webhook { tenant, name, .. } = &*webhook.value;
+    let location = [(
+        header::LOCATION,
+        format!("/v1/tenants/{tenant}/webhooks/{name}"),
+    )];
+    (location, answer(StatusCode::CREATED, webhook)).into_response()
+}

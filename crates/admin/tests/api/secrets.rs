@@ -1,0 +1,190 @@
+//! Secrets go in and never come out.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use reqwest::{Method, StatusCode};
+use ringback_admin::Config;
+use ringback_core::topics::Role;
+use ringback_core::webhook::{Authentication, Webhook};
+use serde_json::json;
+
+use crate::rig::{Rig, TOKEN, keys};
+
+const CDR: &str = "/v1/tenants/acme/webhooks/cdr";
+const PASSWORD: &str = "correct-horse-battery";
+const BEARER: &str = "bearer-staple-9000";
+
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The webhook as it stands in the log: its record as text, and read.
+fn stored(rig: &Rig) -> (String, Webhook) {
+    let records = rig.records(Role::Webhooks, |record| record.value.map(<[u8]>::to_vec));
+    let value = records.into_iter().flatten().next_back().unwrap();
+    let webhook = serde_json::from_slice(&value).unwrap();
+    (String::from_utf8(value).unwrap(), webhook)
+}
+
+fn password_of(webhook: &Webhook) -> String {
+    let Authentication::Basic { password, .. } = &webhook.authentication else {
+        panic!("{webhook:?}");
+    };
+    keys("first")
+        .open(password, webhook.id, "password")
+        .unwrap()
+        .expose()
+        .to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_sealed_and_never_shown() {
+    let captured = Captured::default();
+    let writer = captured.clone();
+    // Global, because requests are worked on in other threads. Other tests only add to it.
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+
+    let rig = Rig::new().await;
+    rig.acme().await;
+    let mut shown = String::new();
+    let basic =
+        json!({"authentication": {"method": "basic", "username": "pbx", "password": PASSWORD}});
+    let answer = rig
+        .change(Method::PATCH, CDR, ("if-match", "*"), basic)
+        .await;
+    let expected = json!({"method": "basic", "username": "pbx", "password": {"set": true}});
+    assert_eq!(
+        answer.expect(StatusCode::OK).body["authentication"],
+        expected
+    );
+    shown += &answer.text;
+    let (record, webhook) = stored(&rig);
+    assert!(record.contains("\"sealed\""), "{record}");
+    assert_eq!(password_of(&webhook), PASSWORD);
+    shown += &format!("{record} {webhook:?}");
+
+    // Kept when a change does not mention it, even to another host.
+    for change in [
+        json!({"url": "https://other.example.com/"}),
+        json!({"authentication": {"username": "pbx-2"}}),
+        json!({"authentication": {"method": "basic", "username": "pbx-3", "password": {"set": true}}}),
+    ] {
+        shown += &rig
+            .change(Method::PATCH, CDR, ("if-match", "*"), change)
+            .await
+            .text;
+    }
+    let put = json!({"url": "https://third.example.com/"});
+    shown += &rig
+        .change(Method::PUT, CDR, ("if-match", "*"), put)
+        .await
+        .text;
+    assert_eq!(password_of(&stored(&rig).1), PASSWORD);
+
+    // Wrong forms do not repeat what was sent.
+    for wrong in [
+        json!({"method": "bearer", "token": BEARER, "password": PASSWORD}),
+        json!({"method": "basic", "username": "pbx:", "password": PASSWORD}),
+        json!({"method": PASSWORD}),
+        json!(PASSWORD),
+    ] {
+        let answer = rig
+            .change(
+                Method::PATCH,
+                CDR,
+                ("if-match", "*"),
+                json!({"authentication": wrong}),
+            )
+            .await;
+        answer.problem(400, "invalid_authentication");
+        shown += &answer.text;
+    }
+
+    let bearer = json!({"authentication": {"method": "bearer", "token": BEARER}});
+    shown += &rig
+        .change(Method::PATCH, CDR, ("if-match", "*"), bearer)
+        .await
+        .text;
+    shown += &stored(&rig).0;
+    for path in [
+        CDR,
+        "/v1/tenants/acme/webhooks",
+        "/v1/tenants",
+        "/v1/tokens",
+    ] {
+        shown += &rig.get(path).await.text;
+    }
+    shown += &rig.post("/v1/secrets/reseal", json!({})).await.text;
+    let token = rig.post("/v1/tokens", json!({"all_tenants": true})).await;
+    let token = token.body["token"].as_str().unwrap().to_owned();
+    shown += &rig.delete(CDR).await.text;
+    shown += &format!("{:?}", rig.directory.read());
+
+    let logged = String::from_utf8_lossy(&captured.0.lock().unwrap()).into_owned();
+    assert!(logged.contains("webhook changed"), "nothing was captured");
+    for secret in [PASSWORD, BEARER, &token, TOKEN] {
+        assert!(
+            !shown.contains(secret),
+            "an answer or a record shows {secret}"
+        );
+        assert!(!logged.contains(secret), "the log shows {secret}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_secrets_are_sealed_differently() {
+    let rig = Rig::new().await;
+    rig.acme().await;
+    let mut records = Vec::new();
+    for _ in 0..2 {
+        let basic =
+            json!({"authentication": {"method": "basic", "username": "pbx", "password": PASSWORD}});
+        rig.change(Method::PATCH, CDR, ("if-match", "*"), basic)
+            .await
+            .expect(StatusCode::OK);
+        records.push(stored(&rig).1.authentication);
+    }
+    assert_ne!(records[0], records[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotation_seals_everything_again() {
+    let rig = Rig::new().await;
+    rig.acme().await;
+    let basic =
+        json!({"authentication": {"method": "basic", "username": "pbx", "password": PASSWORD}});
+    rig.change(Method::PATCH, CDR, ("if-match", "*"), basic)
+        .await
+        .expect(StatusCode::OK);
+    let rotated = rig.beside(Config::default(), keys("second")).await;
+    for (resealed, round) in [(1, "first"), (0, "second")] {
+        let answer = rotated.post("/v1/secrets/reseal", json!({})).await;
+        assert_eq!(
+            answer.expect(StatusCode::OK).body["resealed"],
+            resealed,
+            "{round} round"
+        );
+        assert_eq!(
+            (&answer.body["remaining"], &answer.body["failures"]),
+            (&json!(false), &json!(0))
+        );
+    }
+    let (record, webhook) = stored(&rig);
+    assert!(record.contains("\"key\":\"second\""), "{record}");
+    assert_eq!(password_of(&webhook), PASSWORD);
+}
