@@ -1,0 +1,216 @@
+//! Puts the layers together, key by key; says what is wrong with each key by itself.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::Deserialize as _;
+use toml::{Table, Value};
+
+use crate::config::Config;
+use crate::config::schema::Schema;
+use crate::config::source::{Entry, Given, Origin};
+
+/// What stands for a secret wherever configuration is shown.
+pub(super) const HIDDEN: &str = "(hidden)";
+
+/// Values that are never shown, nor repeated in a message; `*` is any one name.
+const SECRET: [&[&str]; 3] = [
+    &["admin", "operator_token"],
+    &["log", "kafka", "properties", "*"],
+    &["secrets", "keys", "*"],
+];
+
+fn is_secret(path: &[String]) -> bool {
+    SECRET.iter().any(|secret| {
+        let same = |(part, given): (&&str, &String)| *part == "*" || part == given;
+        // Too deep a path holds one as well: it was meant for the secret, and misspelt.
+        path.len() >= secret.len() && secret.iter().zip(path).all(same)
+    })
+}
+
+/// The layers as one table.
+#[derive(Default)]
+pub(super) struct Merged {
+    pub(super) table: Table,
+    /// Where each key was given last, by its dotted name.
+    pub(super) origins: BTreeMap<String, Origin>,
+    pub(super) mistakes: Vec<String>,
+}
+
+impl Merged {
+    /// Later entries win over earlier ones. Mistakes stay out of the table.
+    pub(super) fn of(entries: Vec<Entry>, schema: &Schema) -> Self {
+        let mut merged = Self::default();
+        let known = schema.keys();
+        // A misspelt section is one mistake, however many keys it has.
+        let mut reported = HashSet::new();
+        for entry in entries {
+            match place(&entry, schema, &known) {
+                Ok(path) => merged.put(path, entry),
+                Err((wrong, problem)) => {
+                    let file = match &entry.origin {
+                        Origin::File { path, .. } => Some(path.clone()),
+                        _ => None,
+                    };
+                    if file.is_none() || reported.insert((file, wrong.clone())) {
+                        merged
+                            .mistakes
+                            .push(format!("{}: {wrong}: {problem}", entry.origin));
+                    }
+                }
+            }
+        }
+        merged
+    }
+
+    fn put(&mut self, path: Vec<String>, entry: Entry) {
+        let key = path.join(".");
+        match checked(&path, entry.given) {
+            Ok(Some(value)) => {
+                insert(&mut self.table, &path, value);
+                self.origins.insert(key, entry.origin);
+            }
+            Ok(None) => {}
+            Err(problem) => self
+                .mistakes
+                .push(format!("{}: {key}: {problem}", entry.origin)),
+        }
+    }
+}
+
+/// The path of an entry as the schema has it, or the part of it that is wrong and why.
+fn place(
+    entry: &Entry,
+    schema: &Schema,
+    known: &[String],
+) -> Result<Vec<String>, (String, String)> {
+    let mut below = schema;
+    for (depth, part) in entry.path.iter().enumerate() {
+        let so_far = entry.path[..=depth].join(".");
+        match below {
+            Schema::Section(keys) => match keys.get(part.as_str()) {
+                Some(schema) => below = schema,
+                None => {
+                    let problem = match nearest(&so_far, &entry.path.join("."), known) {
+                        Some(near) => format!("there is no such key; did you mean {near}?"),
+                        None => "there is no such key".to_owned(),
+                    };
+                    return Err((so_far, problem));
+                }
+            },
+            // The user's own names may have dots, quoted or not.
+            Schema::Open => {
+                let mut path = entry.path[..depth].to_vec();
+                path.push(entry.path[depth..].join("."));
+                return Ok(path);
+            }
+            Schema::Value => {
+                let value = entry.path[..depth].join(".");
+                return Err((so_far, format!("{value} is a value, not a section")));
+            }
+        }
+    }
+    let is_table = matches!(&entry.given, Given::Value(Value::Table(_)));
+    match below {
+        Schema::Section(keys) if !is_table => {
+            let path = entry.path.join(".");
+            let keys: Vec<_> = keys.keys().map(|key| format!("{path}.{key}")).collect();
+            let problem = format!("is a section; its keys are {}", keys.join(", "));
+            Err((path, problem))
+        }
+        _ => Ok(entry.path.clone()),
+    }
+}
+
+/// The value for a key, if its type takes it. `None`: an empty section says nothing.
+fn checked(path: &[String], given: Given) -> Result<Option<Value>, String> {
+    let mut candidates = Vec::new();
+    match given {
+        Given::Value(Value::Table(table)) if table.is_empty() => return Ok(None),
+        Given::Value(value) => candidates.push(value),
+        Given::Text(text) => {
+            let value = text.parse::<Value>().ok();
+            candidates.extend(value.filter(|value| !value.is_table()));
+            candidates.push(Value::String(text));
+        }
+    }
+    let mut problem = String::new();
+    for value in candidates {
+        let mut alone = Table::new();
+        insert(&mut alone, path, value.clone());
+        match Config::deserialize(Value::Table(alone)) {
+            Ok(_) => return Ok(Some(value)),
+            Err(_) if is_secret(path) => {
+                problem = format!("a {} cannot stand here", value.type_str());
+            }
+            // As text it is of the wrong type, or it says best what is wrong.
+            Err(error) if problem.is_empty() || problem.starts_with("invalid type") => {
+                problem = error.message().to_owned();
+            }
+            Err(_) => {}
+        }
+    }
+    Err(problem)
+}
+
+/// Puts a value at a path, making the tables above it.
+fn insert(table: &mut Table, path: &[String], value: Value) {
+    let Some((last, above)) = path.split_last() else {
+        return;
+    };
+    let mut table = table;
+    for part in above {
+        let below = table
+            .entry(part.clone())
+            .or_insert_with(|| Value::Table(Table::new()));
+        // Paths follow the schema, in which a value is never a section.
+        let Value::Table(next) = below else { return };
+        table = next;
+    }
+    table.insert(last.clone(), value);
+}
+
+/// The known key that a wrong one comes nearest to: by spelling, or by its last part where it was
+/// put into the wrong section.
+fn nearest<'a>(wrong: &str, whole: &str, known: &'a [String]) -> Option<&'a str> {
+    let last = |key: &str| key.rsplit('.').next().map(str::to_owned);
+    let by_spelling = known
+        .iter()
+        .map(|key| {
+            // A misspelt section is compared with sections.
+            let parts = wrong.split('.').count();
+            let end = key.match_indices('.').nth(parts - 1);
+            let key = &key[..end.map_or(key.len(), |(at, _)| at)];
+            (strsim::damerau_levenshtein(wrong, key), key)
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, _)| *distance <= 2.max(wrong.len() / 6))
+        .map(|(_, key)| key);
+    let mut elsewhere = known.iter().filter(|key| last(key) == last(whole));
+    by_spelling.or_else(|| match (elsewhere.next(), elsewhere.next()) {
+        (Some(key), None) => Some(key),
+        _ => None,
+    })
+}
+
+/// Replaces the values of secrets that are set.
+pub(super) fn hide_secrets(table: &mut Table) {
+    for secret in SECRET {
+        hide(table, secret);
+    }
+}
+
+fn hide(table: &mut Table, path: &[&str]) {
+    let Some((first, rest)) = path.split_first() else {
+        return;
+    };
+    for (name, value) in table.iter_mut() {
+        if *first != "*" && first != name {
+            continue;
+        }
+        match value {
+            Value::Table(below) if !rest.is_empty() => hide(below, rest),
+            Value::String(text) if text.is_empty() => {}
+            value => *value = Value::String(HIDDEN.to_owned()),
+        }
+    }
+}

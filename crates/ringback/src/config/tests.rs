@@ -1,0 +1,312 @@
+//! What the user sees of the configuration.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// A key for tests, in the form that `secrets.keys` takes.
+const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+struct Given {
+    dir: TempDir,
+    args: ConfigArgs,
+    environment: Vec<(OsString, OsString)>,
+}
+
+/// A file, variables and flags.
+fn given(file: &str, variables: &[(&str, &str)], flags: &[&str]) -> Given {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ringback.toml");
+    fs::write(&path, file).unwrap();
+    let args = ConfigArgs {
+        config: Some(path),
+        set: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+    };
+    let environment = variables
+        .iter()
+        .map(|(name, value)| (name.into(), value.into()));
+    Given {
+        args,
+        environment: environment.collect(),
+        dir,
+    }
+}
+
+impl Given {
+    fn config(self) -> Config {
+        Config::read(&self.args, self.environment).unwrap()
+    }
+
+    /// The reported mistakes, with `DIR` for the directory.
+    fn mistakes(self) -> Vec<String> {
+        let failure = Config::read(&self.args, self.environment).unwrap_err();
+        assert_eq!(failure.code, 64);
+        let dir = self.dir.path().display().to_string();
+        let lines: Vec<_> = failure.message.lines().collect();
+        let (first, rest) = lines.split_first().unwrap();
+        let (last, list) = rest.split_last().unwrap();
+        assert!(first.starts_with("the configuration has "), "{first}");
+        assert!(last.contains("docs/configuration.md"), "{last}");
+        list.iter()
+            .map(|line| line.trim().replace(&dir, "DIR"))
+            .collect()
+    }
+}
+
+#[test]
+fn nothing_given_is_the_defaults() {
+    let config = given("", &[], &[]).config();
+    assert_eq!(config.log.engine, Engine::Local);
+    assert_eq!(config.telemetry.listen, "127.0.0.1:9464");
+    assert_eq!(config.to_string(), Config::default().to_string());
+}
+
+#[test]
+fn flags_win_over_variables_and_these_over_the_file() {
+    let file = "topics.replication = 2\n[telemetry]\nlisten = 'file:1'\nlog = 'warn'\n";
+    let listen = ("RINGBACK_TELEMETRY__LISTEN", "variable:2");
+    let config = given(file, &[listen], &["telemetry.listen=flag:3"]).config();
+    assert_eq!(config.telemetry.listen, "flag:3");
+    assert_eq!(config.telemetry.log, "warn");
+    assert_eq!(config.topics.replication, 2);
+    assert_eq!(
+        given(file, &[listen], &[]).config().telemetry.listen,
+        "variable:2"
+    );
+}
+
+/// The type of the key decides what a text means, not what it looks like.
+#[test]
+fn texts_become_what_the_key_takes() {
+    let variables = [
+        ("RINGBACK_LOG__ENGINE", "kafka"),
+        ("RINGBACK_LOG__KAFKA__CLIENT_ID", "17"),
+        ("RINGBACK_LOG__KAFKA__PROPERTIES__SOCKET_TIMEOUT_MS", "9000"),
+        ("RINGBACK_TOPICS__EVENT_PARTITIONS", "24"),
+        ("RINGBACK_SCHEDULE__TIERS", r#"["1s", "5m"]"#),
+        ("RINGBACK_ADMIN__FORBID_HTTP", "true"),
+        ("RINGBACK_ADMIN__OPERATOR_TOKEN", ""),
+        ("RINGBACK_TOKEN", "not ours"),
+        ("RINGBACK_ADMIN_SERVICE_HOST", "10.0.0.1"),
+    ];
+    let flags = [
+        "log.kafka.properties.sasl.mechanism=PLAIN",
+        "dispatcher.timeout=250ms",
+    ];
+    let config = given("", &variables, &flags).config();
+    assert_eq!(config.log.engine, Engine::Kafka);
+    assert_eq!(config.log.kafka.client_id, "17");
+    assert_eq!(config.log.kafka.properties["socket.timeout.ms"], "9000");
+    assert_eq!(config.log.kafka.properties["sasl.mechanism"], "PLAIN");
+    assert_eq!(config.topics.event_partitions, 24);
+    assert_eq!(config.schedule.tiers(), [1, 300].map(Duration::from_secs));
+    assert!(config.admin.forbid_http);
+    assert_eq!(config.dispatcher.timeout, Duration::from_millis(250));
+}
+
+#[test]
+fn every_mistake_is_reported_with_its_place() {
+    let file = "\
+[log]
+engin = 'kafka'
+bootstrap = 'localhost:9092'
+
+[dispatchers]
+slots = 17
+timeout = '1s'
+
+[dispatcher]
+slots = 'many'
+timeout = '15 seconds'
+
+[schedule]
+tiers = ['1s', '4m', '1s']
+";
+    let variables = [
+        ("RINGBACK_LOG_ENGINE", "kafka"),
+        ("RINGBACK_LOG__ENGINE", "kafak"),
+        ("RINGBACK_TOPICS__REPLICATION", "-1"),
+        ("RINGBACK_TELEMETRY", "no matter"),
+    ];
+    let flags = [
+        "telemetry.listen=9464",
+        "topics=7",
+        "ingest.listen.port=80",
+        "nonsense",
+    ];
+    let mistakes = given(file, &variables, &flags).mistakes();
+    let expected = [
+        "RINGBACK_LOG_ENGINE: is not read; two underscores stand for a dot: RINGBACK_LOG__ENGINE",
+        "--set nonsense: is not of the form section.key=value, such as log.engine=kafka",
+        "DIR/ringback.toml:2: log.engin: there is no such key; did you mean log.engine?",
+        "DIR/ringback.toml:3: log.bootstrap: there is no such key; did you mean log.kafka.bootstrap?",
+        "DIR/ringback.toml:6: dispatchers: there is no such key; did you mean dispatcher?",
+        "DIR/ringback.toml:10: dispatcher.slots: invalid type: string \"many\", expected usize",
+        "DIR/ringback.toml:11: dispatcher.timeout: \"15 seconds\" is not a duration such as 250ms, 32s, 4m, 2h or 7d",
+        "RINGBACK_LOG__ENGINE: log.engine: unknown variant `kafak`, expected `local` or `kafka`",
+        "RINGBACK_TOPICS__REPLICATION: topics.replication: invalid value: integer `-1`, expected u16",
+        "--set topics: topics: is a section; its keys are topics.event_partitions, topics.prefix, topics.replication, topics.retention, topics.work_partitions",
+        "--set ingest.listen.port: ingest.listen.port: ingest.listen is a value, not a section",
+        "DIR/ringback.toml:14: schedule.tiers: two retry tiers last 1s; each needs its own length",
+        "--set telemetry.listen: telemetry.listen: is not an address such as 127.0.0.1:8080 or [::]:8080",
+    ];
+    let missing: Vec<_> = expected
+        .iter()
+        .filter(|text| !mistakes.contains(&(**text).to_owned()))
+        .collect();
+    assert!(
+        missing.is_empty() && mistakes.len() == expected.len(),
+        "{missing:#?} of {mistakes:#?}"
+    );
+}
+
+#[test]
+fn broken_toml_is_named_by_line_and_does_not_hide_other_mistakes() {
+    let file = "[telemetry]\nlog = 'info\nformat = 'txt'\n";
+    let mistakes = given(file, &[("RINGBACK_LOG__ENGINE", "x")], &[]).mistakes();
+    assert!(
+        mistakes[0].starts_with("DIR/ringback.toml:2: "),
+        "{mistakes:?}"
+    );
+    assert!(
+        mistakes.iter().any(|text| text.contains("format")),
+        "{mistakes:?}"
+    );
+    assert!(
+        mistakes.iter().any(|text| text.contains("log.engine")),
+        "{mistakes:?}"
+    );
+}
+
+#[test]
+fn a_named_file_must_exist() {
+    let args = ConfigArgs {
+        config: Some(PathBuf::from("/nowhere/x.toml")),
+        set: vec![],
+    };
+    let failure = Config::read(&args, []).unwrap_err();
+    assert!(
+        failure.message.contains("/nowhere/x.toml: No such file"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn values_that_cannot_work_are_named() {
+    let problems = |flags: &[&str]| given("", &[], flags).mistakes().join("\n");
+    for (flag, says) in [
+        ("log.kafka.bootstrap=kafka", "kafka-1:9092"),
+        ("log.kafka.bootstrap=a:1,,b:2", "\"\" is not a broker"),
+        ("log.local.dir=", "name the data directory"),
+        ("topics.prefix=ring back", "use at most 200"),
+        ("topics.event_partitions=0", "use 1 to 10000"),
+        ("topics.retention=1h", "would be lost"),
+        ("schedule.tiers=['0ms']", "at least 1ms"),
+        ("telemetry.log=inof", "none of off, error"),
+        ("dispatcher.slots=3", "use 16 to"),
+        ("ingest.batch_events_max=0", "use at least 1"),
+        ("secrets.primary=k1", "there is no secrets.keys.k1"),
+    ] {
+        let (key, _) = flag.split_once('=').unwrap();
+        let report = problems(&[flag]);
+        assert!(
+            report.starts_with(&format!("--set {key}: {key}: ")),
+            "{report}"
+        );
+        assert!(report.contains(says), "{report}");
+    }
+    let both = [
+        "admin.operator_token=0123456789abcdef",
+        "admin.operator_token_file=/x",
+    ];
+    assert!(problems(&both).contains("not both"));
+}
+
+#[test]
+fn secrets_open_and_are_never_shown() {
+    let properties = "[log.kafka.properties]\n'sasl.password' = 'hunter2'\n";
+    let keys = format!("{properties}[secrets]\nprimary = 'k1'\n[secrets.keys]\nk1 = '{KEY}'\n");
+    let config = given(
+        &keys,
+        &[],
+        &["admin.operator_token=hunter2-hunter2-hunter2"],
+    )
+    .config();
+    config.key_ring().unwrap();
+    let shown = format!("{config} {config:?}");
+    assert!(
+        !shown.contains("hunter2") && !shown.contains(KEY),
+        "{shown}"
+    );
+    assert!(shown.contains("k1 = \"(hidden)\""), "{shown}");
+    assert!(shown.contains("operator_token = \"(hidden)\""), "{shown}");
+
+    let mut config = Config::default();
+    assert_eq!(config.key_ring().unwrap_err().code, 64);
+    config.secrets.set_only_key("own", KEY.to_owned());
+    config.key_ring().unwrap();
+}
+
+/// Wherever a secret is misplaced, misspelt or malformed: no message repeats it.
+#[test]
+fn no_mistake_repeats_a_secret() {
+    let file = "[admin]\noperator_token = 20252025\n[secrets]\nkeys.k1 = 'hunter2'\nkeys.k2 = [20252025]\n\
+        [log.kafka.properties]\n'sasl.password' = 20252025\n[admn]\noperator_token = 'hunter2'\n\
+        [log.kafka.properties.a]\nb.c = 20252025\n";
+    let broken = "[admin]\noperator_token = 'hunter2\n";
+    let variables = [
+        ("RINGBACK_SECRETS__KEYS__K3", "hunter2"),
+        ("RINGBACK_SECRETS__KEY", "hunter2"),
+    ];
+    let flags = [
+        "admin.operator_token.x=hunter2",
+        "=hunter2",
+        "hunter=hunter2",
+    ];
+    for file in [file, broken] {
+        let mistakes = given(file, &variables, &flags).mistakes();
+        assert!(mistakes.len() >= 5, "{mistakes:#?}");
+        let shown = mistakes.join("\n");
+        assert!(
+            !shown.contains("hunter2") && !shown.contains("2025"),
+            "{shown}"
+        );
+    }
+}
+
+/// docs/configuration.md lists exactly the keys there are, with the defaults they have.
+#[test]
+fn every_key_is_documented_with_its_default() {
+    let page = include_str!("../../../../docs/configuration.md");
+    let rows = page.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| `")?.split(" | ");
+        let key = cells.next()?.strip_suffix('`')?.to_owned();
+        Some((key, cells.next()?.trim().trim_matches('`').to_owned()))
+    });
+    let documented: BTreeMap<String, String> = rows.collect();
+    let defaults = toml::Table::try_from(Config::default()).unwrap();
+    let default = |key: &str| {
+        let mut value = &toml::Value::Table(defaults.clone());
+        for part in key.split('.') {
+            match value.get(part) {
+                Some(below) => value = below,
+                None => return "none".to_owned(),
+            }
+        }
+        match value {
+            toml::Value::Table(_) => "none".to_owned(),
+            value => value.to_string(),
+        }
+    };
+    let keys = Schema::of::<Config>().keys();
+    let real: BTreeMap<String, String> = keys
+        .into_iter()
+        .map(|key| (key.clone(), default(&key)))
+        .collect();
+    assert_eq!(documented, real);
+}
