@@ -1,0 +1,194 @@
+//! What a receiver answers: data, so that a test or a demo can change it while it runs.
+
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ringback_core::secret::Secret;
+
+/// What a receiver answers. The default is 200 to everything, at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Behaviour {
+    /// Answered to the requests that are chosen, by default all; the others get 200.
+    pub(crate) status: u16,
+    /// Chooses the first so many requests after this behaviour was set.
+    pub(crate) first: Option<u64>,
+    /// Chooses this share of requests, 0 to 1.
+    pub(crate) share: Option<f64>,
+    /// Decides which requests `share` chooses.
+    pub(crate) seed: u64,
+    /// How long those that are chosen wait for their answer.
+    pub(crate) hang: Duration,
+    /// How long every answer takes at least.
+    pub(crate) delay: Duration,
+    /// Headers of every answer.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// Requests without these are answered 401.
+    pub(crate) credentials: Option<Credentials>,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            status: 200,
+            first: None,
+            share: None,
+            seed: 0,
+            hang: Duration::ZERO,
+            delay: Duration::ZERO,
+            headers: Vec::new(),
+            credentials: None,
+        }
+    }
+}
+
+/// How one request is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) after: Duration,
+}
+
+impl Behaviour {
+    /// The answer to request number `number`, from 0, with this `authorization`.
+    pub(super) fn answer(&self, number: u64, authorization: Option<&HeaderValue>) -> Answer {
+        let right = |required: &Credentials| authorization.is_some_and(|got| required.is(got));
+        if !self.credentials.as_ref().is_none_or(right) {
+            let status = StatusCode::UNAUTHORIZED;
+            return Answer {
+                status,
+                after: self.delay,
+            };
+        }
+        let first = self.first.is_none_or(|first| number < first);
+        let share = self
+            .share
+            .is_none_or(|share| fraction(self.seed, number) < share);
+        match first && share {
+            true => Answer {
+                status: StatusCode::from_u16(self.status)
+                    .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                after: self.delay + self.hang,
+            },
+            false => Answer {
+                status: StatusCode::OK,
+                after: self.delay,
+            },
+        }
+    }
+}
+
+/// A number from 0 to below 1, the same for the same seed and number (SplitMix64).
+fn fraction(seed: u64, number: u64) -> f64 {
+    let mut z = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^= z >> 31;
+    // The upper 53 bits: as many as an f64 holds exactly.
+    (z >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// What `authorization` must say.
+#[derive(Clone, Debug)]
+pub(crate) struct Credentials {
+    header: Secret,
+    /// Answered as `www-authenticate`.
+    pub(super) challenge: &'static str,
+}
+
+impl Credentials {
+    /// `user:password`.
+    pub(crate) fn basic(user_and_password: &Secret) -> Self {
+        Self {
+            header: Secret::new(format!(
+                "Basic {}",
+                STANDARD.encode(user_and_password.expose())
+            )),
+            challenge: "Basic realm=\"ringback listen\"",
+        }
+    }
+
+    /// A bearer token.
+    pub(crate) fn bearer(token: &Secret) -> Self {
+        Self {
+            header: Secret::new(format!("Bearer {}", token.expose())),
+            challenge: "Bearer",
+        }
+    }
+
+    fn is(&self, authorization: &HeaderValue) -> bool {
+        authorization.as_bytes() == self.header.expose().as_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statuses(behaviour: &Behaviour, count: u64) -> Vec<u16> {
+        let status = |number| behaviour.answer(number, None).status.as_u16();
+        (0..count).map(status).collect()
+    }
+
+    #[test]
+    fn fails_all_the_first_or_a_share() {
+        let fail = Behaviour {
+            status: 503,
+            ..Behaviour::default()
+        };
+        assert_eq!(statuses(&Behaviour::default(), 2), [200, 200]);
+        assert_eq!(statuses(&fail, 2), [503, 503]);
+        let first = Behaviour {
+            first: Some(2),
+            ..fail.clone()
+        };
+        assert_eq!(statuses(&first, 4), [503, 503, 200, 200]);
+        let share = Behaviour {
+            share: Some(0.3),
+            ..fail
+        };
+        let failed = statuses(&share, 10_000)
+            .iter()
+            .filter(|status| **status == 503)
+            .count();
+        assert!((2_800..3_200).contains(&failed), "{failed}");
+        assert_eq!(statuses(&share, 100), statuses(&share, 100));
+        let other = Behaviour {
+            seed: 1,
+            ..share.clone()
+        };
+        assert_ne!(statuses(&other, 100), statuses(&share, 100));
+    }
+
+    #[test]
+    fn only_the_chosen_hang_and_all_are_delayed() {
+        let [second, minute] = [1, 60].map(Duration::from_secs);
+        let behaviour = Behaviour {
+            first: Some(1),
+            delay: second,
+            hang: minute,
+            ..Behaviour::default()
+        };
+        assert_eq!(behaviour.answer(0, None).after, second + minute);
+        assert_eq!(behaviour.answer(1, None).after, second);
+    }
+
+    #[test]
+    fn credentials_are_required_and_not_shown() {
+        let basic = Credentials::basic(&Secret::new("Aladdin:open sesame"));
+        let behaviour = Behaviour {
+            credentials: Some(basic),
+            ..Behaviour::default()
+        };
+        let status = |header: &'static str| {
+            let header = HeaderValue::from_static(header);
+            behaviour.answer(0, Some(&header)).status.as_u16()
+        };
+        // The example of RFC 7617.
+        assert_eq!(status("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), 200);
+        assert_eq!(status("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ"), 401);
+        assert_eq!(behaviour.answer(0, None).status, StatusCode::UNAUTHORIZED);
+        assert!(!format!("{behaviour:?}").contains("QWxh"));
+    }
+}
