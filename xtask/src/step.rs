@@ -70,6 +70,17 @@ impl Steps {
 pub(crate) fn command(program: &str, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root()).args(args);
+    // `cargo run` describes xtask to us in these. Some build scripts (ring's) look at them, and
+    // would be run again each time that cargo is called now from here, now by hand.
+    for (name, _) in std::env::vars_os() {
+        let of_xtask = ["CARGO_MANIFEST_", "CARGO_PKG_"];
+        if of_xtask
+            .iter()
+            .any(|prefix| name.to_string_lossy().starts_with(prefix))
+        {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
@@ -128,8 +139,10 @@ fn failed(command: &Command, status: &std::process::ExitStatus) -> String {
 fn text(command: &Command) -> String {
     let mut words = Vec::new();
     for (name, value) in command.get_envs() {
-        let value = value.unwrap_or_default().to_string_lossy();
-        words.push(format!("{}={}", name.to_string_lossy(), quoted(&value)));
+        if let Some(value) = value {
+            let value = value.to_string_lossy();
+            words.push(format!("{}={}", name.to_string_lossy(), quoted(&value)));
+        }
     }
     let program = command.get_program().to_string_lossy();
     // The path of the toolchain's cargo says nothing.
