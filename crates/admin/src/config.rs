@@ -77,6 +77,11 @@ impl OperatorToken {
     pub fn is_empty(&self) -> bool {
         self.0.expose().is_empty()
     }
+
+    /// The token itself, for those who call the administration with it.
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
 }
 
 impl Default for OperatorToken {

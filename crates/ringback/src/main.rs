@@ -1,1 +1,133 @@
-fn main(){}
+//! `ringback`: one binary, every component and tool by argument.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod component;
+mod config;
+mod demo;
+mod doctor;
+mod failure;
+mod http;
+mod listen;
+mod output;
+mod send;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::component::Components;
+use crate::config::{Config, ConfigArgs};
+use crate::failure::Failure;
+
+/// Deliveries are small allocations in many threads: mimalloc keeps them off a common lock.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Delivers what happens in a PBX to the webhooks of its tenants.
+#[derive(Parser)]
+#[command(name = "ringback", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The whole pipeline in one process, on the local log (or on Kafka, by configuration)
+    Up(ConfigArgs),
+    /// A tour of about a minute that ends by itself: recorded calls go in, deliveries come out
+    Demo(demo::DemoArgs),
+    /// Only the ingest of events, against Kafka
+    Producer(ConfigArgs),
+    /// Only the delivery, against Kafka
+    Dispatcher(ConfigArgs),
+    /// Only the administration, against Kafka; creates missing topics
+    Admin(ConfigArgs),
+    /// Sends events: JSON lines from files or standard input
+    Send(send::SendArgs),
+    /// A receiver that shows each request, and can misbehave on command
+    Listen(listen::ListenArgs),
+    /// Checks configuration and topics, and says exactly what differs
+    Doctor(doctor::DoctorArgs),
+    /// Tenants
+    #[command(subcommand)]
+    Tenant(cli::TenantCommand),
+    /// Webhooks of a tenant
+    #[command(subcommand)]
+    Webhook(cli::WebhookCommand),
+    /// Tokens for publishing events
+    #[command(subcommand)]
+    Token(cli::TokenCommand),
+    /// What was sent, and what came back
+    #[command(subcommand)]
+    Attempts(cli::AttemptsCommand),
+    /// What ended without success, and can be replayed
+    #[command(subcommand)]
+    Parked(cli::ParkedCommand),
+    /// Sends parked deliveries again, as a new run
+    Replay(cli::ReplayArgs),
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are asked for; anything else is wrong usage.
+            let code = if error.use_stderr() { 64 } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Failure::new(format!("starting the runtime: {error}"))),
+    };
+    let ended = runtime.block_on(run(arguments.command));
+    // What still runs has been drained or given up.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Up(args) => up::run(load(&args)?).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Producer(args) => alone(&args, Components::PRODUCER).await,
+        Command::Dispatcher(args) => alone(&args, Components::DISPATCHER).await,
+        Command::Admin(args) => alone(&args, Components::ADMIN).await,
+        Command::Send(args) => send::run(args).await,
+        Command::Listen(args) => listen::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
+        Command::Tenant(command) => cli::tenant(command).await,
+        Command::Webhook(command) => cli::webhook(command).await,
+        Command::Token(command) => cli::token(command).await,
+        Command::Attempts(command) => cli::attempts(command).await,
+        Command::Parked(command) => cli::parked(command).await,
+        Command::Replay(args) => cli::replay(args).await,
+    }
+}
+
+/// Loads configuration and starts logging as it says.
+fn load(args: &ConfigArgs) -> Result<Config, Failure> {
+    let config = Config::load(args)?;
+    ringback_telemetry::init_logging(&config.telemetry).map_err(Failure::usage)?;
+    Ok(config)
+}
+
+async fn alone(args: &ConfigArgs, components: Components) -> Result<(), Failure> {
+    component::run_until_signal(load(args)?, components, |addresses| {
+        tracing::info!(?addresses, "running");
+    })
+    .await
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    output::complain(&failure.message);
+    ExitCode::from(failure.code)
+}

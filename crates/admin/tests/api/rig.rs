@@ -82,7 +82,7 @@ impl Rig {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
         tokio::spawn(serve(listener, state, shutdown.clone()));
-        let client = reqwest::Client::new();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self {
             log: local,
             directory,

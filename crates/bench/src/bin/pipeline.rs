@@ -1,0 +1,351 @@
+//! The whole path: ingest over HTTP → log → dispatcher → receiver, at the fastest rate this machine
+//! gives, with the books kept: every id sent must be received.
+//!
+//! `pipeline [kafka|local] [EVENTS] [PER_REQUEST]`. Everything, the broker included, shares this
+//! machine. The ceiling of the same run is the bare HTTP client posting to the same receiver.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use ringback_core::account::Token;
+use ringback_core::event::TenantId;
+use ringback_core::log::Log;
+use ringback_core::schedule::Schedule;
+use ringback_core::time::Timestamp;
+use ringback_core::topics::{Role, Topics, TopicsConfig};
+use ringback_core::webhook::{
+    Authentication, CONFIG_VERSION, Pattern, Tenant, Webhook, WebhookName,
+};
+use ringback_dispatcher::{Dispatcher, Environment};
+use ringback_log::directory::LiveDirectory;
+use ringback_log::kafka::{KafkaConfig, KafkaLog};
+use ringback_log::local::{LocalLog, LocalOptions};
+use ringback_producer::IngestState;
+use ringback_telemetry::{Health, Metrics};
+use ringback_tests::kafka::{KafkaOptions, KafkaServer};
+use ringback_tests::rig::keys;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const WEBHOOKS: usize = 100;
+/// Requests to the ingest at a time.
+const SENDERS: usize = 16;
+/// Pads the body to about 600 bytes, a usual CDR.
+const PADDING: usize = 380;
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let engine = args.next().unwrap_or_else(|| "kafka".to_owned());
+    let events: usize = args
+        .next()
+        .map_or(100_000, |n| n.parse().expect("EVENTS is a number"));
+    let batch: usize = args
+        .next()
+        .map_or(100, |n| n.parse().expect("PER_REQUEST is a number"));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let config = TopicsConfig {
+        replication: 1,
+        ..TopicsConfig::default()
+    };
+    let schedule = Schedule::default();
+    let topics = Topics::new(&config, schedule.tiers());
+    let _ = ringback_dispatcher::Http::new(&Default::default(), keys());
+    match engine.as_str() {
+        "kafka" => {
+            let server = KafkaServer::start_with(&KafkaOptions {
+                perf: true,
+                ..Default::default()
+            })
+            .unwrap();
+            let config = KafkaConfig {
+                bootstrap: server.bootstrap().to_owned(),
+                ..Default::default()
+            };
+            let log = KafkaLog::open(config, topics).unwrap();
+            runtime.block_on(run(log, &engine, events, batch));
+        }
+        "local" => {
+            let dir = tempfile::tempdir().unwrap();
+            let log = LocalLog::open(dir.path(), topics, LocalOptions::default()).unwrap();
+            runtime.block_on(run(log, &engine, events, batch));
+        }
+        other => panic!("{other:?} is no engine: use kafka or local"),
+    }
+    runtime.shutdown_background();
+}
+
+/// Receives and keeps the books: how often each number came.
+struct Receiver {
+    seen: Vec<AtomicU64>,
+    distinct: AtomicU64,
+    total: AtomicU64,
+    done: Notify,
+}
+
+impl Receiver {
+    fn note(&self, body: &[u8]) {
+        // The data ends the body: …"n":123}}
+        let digits = body.strip_suffix(b"}}").unwrap_or_default();
+        let start = digits
+            .iter()
+            .rposition(|c| !c.is_ascii_digit())
+            .map_or(0, |at| at + 1);
+        let n = std::str::from_utf8(&digits[start..])
+            .unwrap()
+            .parse::<usize>()
+            .unwrap();
+        self.total.fetch_add(1, Ordering::Relaxed);
+        if self.seen[n].fetch_add(1, Ordering::Relaxed) == 0
+            && self.distinct.fetch_add(1, Ordering::Relaxed) + 1 == self.seen.len() as u64
+        {
+            self.done.notify_one();
+        }
+    }
+}
+
+async fn receive(events: usize) -> (String, Arc<Receiver>) {
+    let receiver = Arc::new(Receiver {
+        seen: (0..events).map(|_| AtomicU64::new(0)).collect(),
+        distinct: AtomicU64::new(0),
+        total: AtomicU64::new(0),
+        done: Notify::new(),
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let books = receiver.clone();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let books = books.clone();
+            let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                let books = books.clone();
+                async move {
+                    let body = request.into_body().collect().await.unwrap().to_bytes();
+                    books.note(&body);
+                    Ok::<_, Infallible>(hyper::Response::new(Full::new(Bytes::new())))
+                }
+            });
+            let io = TokioIo::new(stream);
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
+        }
+    });
+    (url, receiver)
+}
+
+fn event(n: usize) -> String {
+    let padding = "x".repeat(PADDING);
+    let kind = n % WEBHOOKS;
+    format!(
+        r#"{{"type":"cdr.kind_{kind}","subject":"call/{n}","data":{{"caller":"2001","text":"{padding}","n":{n}}}}}"#
+    )
+}
+
+async fn run<L: Log>(log: L, engine: &str, events: usize, batch: usize) {
+    let bare = ceiling(events.min(100_000)).await;
+    println!("figure pipeline.bare_http {bare:.0} 1/s");
+    let problems = tokio::task::spawn_blocking({
+        let log = log.clone();
+        move || log.create_topics()
+    });
+    assert_eq!(problems.await.unwrap().unwrap(), []);
+    let (url, receiver) = receive(events).await;
+    let token = configure(&log, &url);
+    let metrics = Metrics::new();
+    let environment = Environment {
+        config: ringback_dispatcher::Config::default(),
+        schedule: Schedule::default(),
+        clock: ringback_log::system_clock(),
+        metrics: metrics.clone(),
+        health: Health::new(),
+    };
+    let dispatcher = Dispatcher::start(&log, environment, keys()).unwrap();
+    let ingest = ingest(&log, metrics.clone()).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    // One event through, so that assignment and connections are not part of the figure.
+    post(&client, &ingest, &token, event(0)).await;
+    while receiver.distinct.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let cpu = cpu_seconds();
+    let began = Instant::now();
+    let senders = Arc::new(Semaphore::new(SENDERS));
+    let mut next = 1;
+    while next < events {
+        let permit = senders.clone().acquire_owned().await.unwrap();
+        let end = (next + batch).min(events);
+        let lines: Vec<_> = (next..end).map(event).collect();
+        next = end;
+        let (client, ingest, token) = (client.clone(), ingest.clone(), token.clone());
+        tokio::spawn(async move {
+            post(&client, &ingest, &token, lines.join("\n")).await;
+            drop(permit);
+        });
+    }
+    let _all = senders.acquire_many(SENDERS as u32).await.unwrap();
+    let accepted = began.elapsed();
+    let in_time = tokio::time::timeout(Duration::from_secs(300), receiver.done.notified()).await;
+    let took = began.elapsed();
+    let distinct = receiver.distinct.load(Ordering::Relaxed);
+    let rate = (distinct - 1) as f64 / took.as_secs_f64();
+    let name = format!("pipeline.{engine}.per_request_{batch}");
+    println!("figure {name}.events {events} events");
+    println!(
+        "figure {name}.ingest {:.0} 1/s",
+        (events - 1) as f64 / accepted.as_secs_f64()
+    );
+    println!("figure {name}.deliveries {rate:.0} 1/s");
+    println!("figure {name}.of_bare_http {:.2} x", rate / bare);
+    let per_1000 = (cpu_seconds() - cpu) / (distinct as f64 / 1000.0);
+    println!("figure {name}.cpu_per_1000 {per_1000:.3} s");
+    println!("figure {name}.lost {} events", events as u64 - distinct);
+    let total = receiver.total.load(Ordering::Relaxed);
+    println!("figure {name}.duplicates {} events", total - distinct);
+    dispatcher.drain().await;
+    assert!(
+        in_time.is_ok() && distinct == events as u64,
+        "{distinct} of {events} arrived"
+    );
+}
+
+/// What the HTTP client alone reaches against the same kind of receiver.
+async fn ceiling(events: usize) -> f64 {
+    let (url, receiver) = receive(events).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let began = Instant::now();
+    let next = Arc::new(AtomicU64::new(0));
+    for _ in 0..64 {
+        let (client, url, next) = (client.clone(), url.clone(), next.clone());
+        tokio::spawn(async move {
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed) as usize;
+                if n >= events {
+                    return;
+                }
+                let response = client.post(&url).body(event(n)).send().await.unwrap();
+                response.bytes().await.unwrap();
+            }
+        });
+    }
+    receiver.done.notified().await;
+    events as f64 / began.elapsed().as_secs_f64()
+}
+
+async fn post(client: &reqwest::Client, url: &str, token: &str, body: String) {
+    loop {
+        let request = client.post(url).bearer_auth(token).body(body.clone());
+        let request = request.header("content-type", "application/x-ndjson");
+        let response = request.send().await.unwrap();
+        if response.status().as_u16() == 202 {
+            return;
+        }
+        let (status, text) = (response.status(), response.text().await.unwrap());
+        assert_eq!(status.as_u16(), 503, "{text}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// One tenant whose webhooks share its events by type; returns a token.
+fn configure<L: Log>(log: &L, url: &str) -> String {
+    let put = |role, key: &str, value: serde_json::Value| {
+        let topic = log.topics().find(role).unwrap();
+        let value = value.to_string();
+        log.compare_and_set(topic, key, None, Some(value.as_bytes()))
+            .unwrap();
+    };
+    let id = TenantId::parse("bench").unwrap();
+    let now = Timestamp::EPOCH;
+    let tenant = Tenant {
+        version: CONFIG_VERSION,
+        id: id.clone(),
+        title: String::new(),
+        created: now,
+    };
+    put(
+        Role::Tenants,
+        "bench",
+        serde_json::to_value(&tenant).unwrap(),
+    );
+    for n in 0..WEBHOOKS {
+        let pattern = format!("cdr.kind_{n}");
+        let webhook = Webhook {
+            version: CONFIG_VERSION,
+            id: Uuid::now_v7(),
+            tenant: id.clone(),
+            name: WebhookName::parse(&format!("w{n}")).unwrap(),
+            subscription: vec![Pattern::parse(&pattern).unwrap()],
+            url: url.to_owned(),
+            authentication: Authentication::None,
+            enabled: true,
+            generation: 0,
+            acknowledge: Default::default(),
+            created: now,
+            updated: now,
+        };
+        put(
+            Role::Webhooks,
+            &webhook.key(),
+            serde_json::to_value(&webhook).unwrap(),
+        );
+    }
+    let token_id = Uuid::now_v7();
+    let (token, text) = Token::issue(token_id, "bench".into(), Some(id), now, [7; 32]);
+    put(
+        Role::Accounts,
+        &token_id.to_string(),
+        serde_json::to_value(&token).unwrap(),
+    );
+    text.expose().to_owned()
+}
+
+async fn ingest<L: Log>(log: &L, metrics: Metrics) -> String {
+    let roles = [Role::Tenants, Role::Accounts];
+    let directory = Arc::new(LiveDirectory::start(log, &roles, || {}).unwrap());
+    let loading = directory.clone();
+    let loaded = tokio::task::spawn_blocking(move || loading.wait_fresh(Duration::from_secs(60)));
+    assert!(loaded.await.unwrap());
+    let age_max = Duration::from_secs(86_400);
+    let state = IngestState::new(log, directory, Default::default(), age_max, metrics).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1/events", listener.local_addr().unwrap());
+    tokio::spawn(ringback_producer::serve(
+        listener,
+        state,
+        CancellationToken::new(),
+    ));
+    url
+}
+
+/// CPU time of this process: ingest, dispatcher, the load and the receiver; not the broker.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<_> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+    ticks / 100.0
+}

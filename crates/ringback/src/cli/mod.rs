@@ -1,0 +1,62 @@
+//! The administration's nouns on the command line. Each command makes requests to the API
+//! (`docs/admin.md`) and shows their answers as text, or as the API's JSON with `--json`.
+
+mod attempts;
+mod client;
+mod connection;
+mod parked;
+mod replay;
+mod secret_input;
+mod table;
+mod tenant;
+#[cfg(test)]
+mod tests;
+mod time;
+mod token;
+mod webhook;
+mod webhook_test;
+
+pub(crate) use attempts::AttemptsCommand;
+pub(crate) use parked::ParkedCommand;
+pub(crate) use replay::ReplayArgs;
+pub(crate) use tenant::TenantCommand;
+pub(crate) use token::TokenCommand;
+pub(crate) use webhook::WebhookCommand;
+
+use crate::failure::Failure;
+use crate::out;
+
+/// `ringback tenant …`
+pub(crate) async fn tenant(command: TenantCommand) -> Result<(), Failure> {
+    show(tenant::run(command).await)
+}
+
+/// `ringback webhook …`
+pub(crate) async fn webhook(command: WebhookCommand) -> Result<(), Failure> {
+    show(webhook::run(command).await)
+}
+
+/// `ringback token …`
+pub(crate) async fn token(command: TokenCommand) -> Result<(), Failure> {
+    show(token::run(command).await)
+}
+
+/// `ringback attempts …`
+pub(crate) async fn attempts(command: AttemptsCommand) -> Result<(), Failure> {
+    show(attempts::run(command).await)
+}
+
+/// `ringback parked …`
+pub(crate) async fn parked(command: ParkedCommand) -> Result<(), Failure> {
+    show(parked::run(command).await)
+}
+
+/// `ringback replay …`
+pub(crate) async fn replay(args: ReplayArgs) -> Result<(), Failure> {
+    show(replay::run(args).await)
+}
+
+fn show(text: Result<String, Failure>) -> Result<(), Failure> {
+    out!("{}", text?.trim_end());
+    Ok(())
+}

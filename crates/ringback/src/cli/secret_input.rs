@@ -1,0 +1,147 @@
+//! Authentication of a webhook from options, files, standard input and the environment.
+
+use std::io::{IsTerminal as _, Read};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value};
+
+use crate::failure::Failure;
+
+/// Where a password is looked for when basic authentication is asked for without one.
+const PASSWORD_ENV: &str = "RINGBACK_WEBHOOK_PASSWORD";
+/// The same for the token of bearer authentication.
+const TOKEN_ENV: &str = "RINGBACK_WEBHOOK_TOKEN";
+/// Longest secret that is read, in bytes; the API takes less.
+const BYTES_MAX: u64 = 64 * 1024;
+
+/// How requests to the webhook authenticate.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Method {
+    None,
+    Basic,
+    Bearer,
+}
+
+/// Options that set a webhook's authentication.
+#[derive(Args)]
+#[command(next_help_heading = "Authentication of the requests")]
+pub(crate) struct AuthenticationArgs {
+    /// The method; basic and bearer follow from their options
+    #[arg(long, value_enum, value_name = "METHOD")]
+    auth: Option<Method>,
+    /// User name for basic authentication
+    #[arg(long, value_name = "NAME")]
+    username: Option<String>,
+    /// Password for basic authentication (visible in the list of processes: better from a file,
+    /// standard input, or RINGBACK_WEBHOOK_PASSWORD)
+    #[arg(long, value_name = "TEXT", group = "secret")]
+    password: Option<String>,
+    /// A file with the password
+    #[arg(long, value_name = "FILE", group = "secret")]
+    password_file: Option<PathBuf>,
+    /// Read the password from standard input
+    #[arg(long, group = "secret")]
+    password_stdin: bool,
+    /// Token for bearer authentication (visible in the list of processes: better from a file,
+    /// standard input, or RINGBACK_WEBHOOK_TOKEN)
+    #[arg(long, value_name = "TEXT", group = "secret")]
+    token: Option<String>,
+    /// A file with the token
+    #[arg(long, value_name = "FILE", group = "secret")]
+    token_file: Option<PathBuf>,
+    /// Read the token from standard input
+    #[arg(long, group = "secret")]
+    token_stdin: bool,
+}
+
+impl AuthenticationArgs {
+    /// The authentication as the API takes it; `None` when no option is about it.
+    pub(crate) fn read(&self) -> Result<Option<Value>, Failure> {
+        let basic = self.username.is_some()
+            || self.password.is_some()
+            || self.password_file.is_some()
+            || self.password_stdin;
+        let bearer = self.token.is_some() || self.token_file.is_some() || self.token_stdin;
+        let method = match (self.auth, basic, bearer) {
+            (None, false, false) => return Ok(None),
+            (_, true, true) => {
+                return Err(Failure::usage("choose basic or bearer authentication, not both"));
+            }
+            (Some(Method::None), false, false) => Method::None,
+            (Some(Method::Basic) | None, true, false) => Method::Basic,
+            (Some(Method::Bearer) | None, false, true) => Method::Bearer,
+            (Some(method), false, false) => method,
+            (Some(_), _, _) => {
+                return Err(Failure::usage("the options do not fit the method given with --auth"));
+            }
+        };
+        let mut form = Map::new();
+        let mut put = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                form.insert(name.to_owned(), value.into());
+            }
+        };
+        match method {
+            Method::None => put("method", Some("none".to_owned())),
+            Method::Basic => {
+                put("method", Some("basic".to_owned()));
+                put("username", self.username.clone());
+                let Self { password, password_file, password_stdin, .. } = self;
+                let file = password_file.as_deref();
+                put("password", secret(password.as_deref(), file, *password_stdin, PASSWORD_ENV)?);
+            }
+            Method::Bearer => {
+                put("method", Some("bearer".to_owned()));
+                let Self { token, token_file, token_stdin, .. } = self;
+                put("token", secret(token.as_deref(), token_file.as_deref(), *token_stdin, TOKEN_ENV)?);
+            }
+        }
+        Ok(Some(form.into()))
+    }
+}
+
+fn secret(
+    given: Option<&str>,
+    file: Option<&Path>,
+    stdin: bool,
+    variable: &str,
+) -> Result<Option<String>, Failure> {
+    if let Some(text) = given {
+        return Ok(Some(text.to_owned()));
+    }
+    if let Some(path) = file {
+        let what = path.display().to_string();
+        let file = std::fs::File::open(path)
+            .map_err(|error| Failure::usage(format!("reading the secret from {what}: {error}")))?;
+        return read(file, &what).map(Some);
+    }
+    if stdin {
+        let stdin = std::io::stdin();
+        if stdin.is_terminal() {
+            return Err(Failure::usage(
+                "standard input is a terminal, which would show the secret; pipe it in, or use a file",
+            ));
+        }
+        return read(stdin.lock(), "standard input").map(Some);
+    }
+    Ok(std::env::var(variable).ok().filter(|text| !text.is_empty()))
+}
+
+/// Reads a secret that may end with a line break.
+fn read(source: impl Read, what: &str) -> Result<String, Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::usage(format!("reading the secret from {what}: {error}"))
+    };
+    let mut text = String::new();
+    source.take(BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| failed(&error))?;
+    if text.len() as u64 > BYTES_MAX {
+        return Err(failed(&"it is far too long for a secret"));
+    }
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() {
+        return Err(failed(&"it is empty"));
+    }
+    Ok(text.to_owned())
+}

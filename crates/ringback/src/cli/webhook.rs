@@ -1,0 +1,303 @@
+//! `ringback webhook …`
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Map, Value, json};
+
+use super::client::Client;
+use super::connection::Connection;
+use super::secret_input::AuthenticationArgs;
+use super::table::{self, clean, fields, list, moment, text};
+use super::webhook_test::{self, TestArgs};
+use crate::failure::Failure;
+
+/// Commands about webhooks.
+#[derive(Subcommand)]
+pub(crate) enum WebhookCommand {
+    /// Adds a webhook: `cdr` and `extension` are presets, other names need --subscribe
+    Add(AddArgs),
+    /// Lists the webhooks of a tenant
+    List(ListArgs),
+    /// Shows a webhook
+    Show(NamedArgs),
+    /// Changes a webhook; what is not given stays
+    Set(SetArgs),
+    /// Halts deliveries; they are parked and can be replayed
+    Pause(NamedArgs),
+    /// Lets deliveries flow again after a pause
+    Resume(NamedArgs),
+    /// Removes a webhook
+    Remove(NamedArgs),
+    /// Sends a test event, and shows what came back
+    Test(TestArgs),
+}
+
+/// Which statuses acknowledge an event.
+#[derive(Clone, Copy, ValueEnum)]
+enum Acknowledge {
+    #[value(name = "200")]
+    Only200,
+    #[value(name = "2xx")]
+    Any2xx,
+}
+
+impl Acknowledge {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Only200 => "200",
+            Self::Any2xx => "2xx",
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct AddArgs {
+    /// Whose
+    tenant: String,
+    /// Its name: `cdr` (CDR Events), `extension` (Extension Events), or any other
+    webhook: String,
+    /// Where to: https://host/path
+    #[arg(long)]
+    url: String,
+    /// Event types it wants: call.started, 'call.*' or '*'; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    subscribe: Vec<String>,
+    /// Which statuses acknowledge an event
+    #[arg(long, value_enum)]
+    acknowledge: Option<Acknowledge>,
+    /// Add it switched off
+    #[arg(long)]
+    paused: bool,
+    #[command(flatten)]
+    authentication: AuthenticationArgs,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Args)]
+pub(crate) struct SetArgs {
+    /// Whose
+    tenant: String,
+    /// Its name or id
+    webhook: String,
+    /// Where to: https://host/path
+    #[arg(long)]
+    url: Option<String>,
+    /// Event types it wants instead of those so far; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    subscribe: Vec<String>,
+    /// Which statuses acknowledge an event
+    #[arg(long, value_enum)]
+    acknowledge: Option<Acknowledge>,
+    #[command(flatten)]
+    authentication: AuthenticationArgs,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Args)]
+pub(crate) struct ListArgs {
+    /// Whose
+    tenant: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Args)]
+pub(crate) struct NamedArgs {
+    /// Whose
+    tenant: String,
+    /// Its name or id
+    webhook: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+pub(super) async fn run(command: WebhookCommand) -> Result<String, Failure> {
+    match command {
+        WebhookCommand::Add(args) => add(args).await,
+        WebhookCommand::List(args) => list_all(args).await,
+        WebhookCommand::Show(args) => show(args).await,
+        WebhookCommand::Set(args) => set(args).await,
+        WebhookCommand::Pause(args) => switch(args, "pause").await,
+        WebhookCommand::Resume(args) => switch(args, "resume").await,
+        WebhookCommand::Remove(args) => remove(args).await,
+        WebhookCommand::Test(args) => webhook_test::run(args).await,
+    }
+}
+
+/// What both adding and changing may say.
+fn form(
+    subscribe: &[String],
+    acknowledge: Option<Acknowledge>,
+    authentication: &AuthenticationArgs,
+) -> Result<Map<String, Value>, Failure> {
+    let mut form = Map::new();
+    if !subscribe.is_empty() {
+        form.insert("subscription".to_owned(), subscribe.into());
+    }
+    if let Some(acknowledge) = acknowledge {
+        form.insert("acknowledge".to_owned(), acknowledge.as_str().into());
+    }
+    if let Some(authentication) = authentication.read()? {
+        form.insert("authentication".to_owned(), authentication);
+    }
+    Ok(form)
+}
+
+async fn add(args: AddArgs) -> Result<String, Failure> {
+    let client = Client::new(&args.connection)?;
+    let mut form = form(&args.subscribe, args.acknowledge, &args.authentication)?;
+    form.insert("name".to_owned(), args.webhook.into());
+    form.insert("url".to_owned(), args.url.into());
+    form.insert("enabled".to_owned(), (!args.paused).into());
+    let webhook = client.post(&["tenants", &args.tenant, "webhooks"], &form.into()).await?.body;
+    if args.connection.json {
+        return Ok(table::json(&webhook));
+    }
+    let next = if args.paused { "resume" } else { "test" };
+    Ok(format!(
+        "Added {}: {} to {}.\n{}Next:\n  ringback webhook {next} {} {}",
+        title(&webhook),
+        text(&webhook["subscription"]),
+        text(&webhook["url"]),
+        warnings(&webhook),
+        text(&webhook["tenant"]),
+        text(&webhook["name"]),
+    ))
+}
+
+async fn list_all(args: ListArgs) -> Result<String, Failure> {
+    let client = Client::new(&args.connection)?;
+    let body = client.get(&["tenants", &args.tenant, "webhooks"], &[]).await?.body;
+    if args.connection.json {
+        return Ok(table::json(&body));
+    }
+    let rows: Vec<_> = list(&body, "webhooks")
+        .iter()
+        .map(|webhook| {
+            let method = text(&webhook["authentication"]["method"]);
+            let subscription = text(&webhook["subscription"]);
+            let name = text(&webhook["name"]);
+            [name, state(webhook).to_owned(), subscription, method, text(&webhook["url"])]
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(format!(
+            "Tenant {0} has no webhooks, so it gets nothing. Add one:\n  ringback webhook add {0} cdr --url https://…",
+            clean(&args.tenant)
+        ));
+    }
+    Ok(table::table(["WEBHOOK", "STATE", "SUBSCRIPTION", "AUTH", "URL"], &rows))
+}
+
+async fn show(args: NamedArgs) -> Result<String, Failure> {
+    let client = Client::new(&args.connection)?;
+    let path = ["tenants", &args.tenant, "webhooks", &args.webhook];
+    let webhook = client.get(&path, &[]).await?.body;
+    if args.connection.json {
+        return Ok(table::json(&webhook));
+    }
+    let authentication = &webhook["authentication"];
+    let method = match authentication["username"].as_str() {
+        Some(username) => format!("basic, as {}", clean(username)),
+        None => text(&authentication["method"]),
+    };
+    let shown = fields(&[
+        ("webhook", title(&webhook)),
+        ("id", text(&webhook["id"])),
+        ("state", state(&webhook).to_owned()),
+        ("subscription", text(&webhook["subscription"])),
+        ("url", text(&webhook["url"])),
+        ("authentication", method),
+        ("acknowledged by", text(&webhook["acknowledge"])),
+        ("generation", text(&webhook["generation"])),
+        ("created", moment(&webhook["created"])),
+        ("updated", moment(&webhook["updated"])),
+    ]);
+    Ok(format!("{shown}{}", warnings(&webhook)))
+}
+
+async fn set(args: SetArgs) -> Result<String, Failure> {
+    let mut form = form(&args.subscribe, args.acknowledge, &args.authentication)?;
+    if let Some(url) = args.url {
+        form.insert("url".to_owned(), url.into());
+    }
+    if form.is_empty() {
+        return Err(Failure::usage(
+            "say what to change: --url, --subscribe, --acknowledge, or an option of the authentication (`ringback webhook set --help`)",
+        ));
+    }
+    let client = Client::new(&args.connection)?;
+    let path = ["tenants", &args.tenant, "webhooks", &args.webhook];
+    let current = client.get(&path, &[]).await?;
+    // What we have not seen is not overwritten.
+    let etag = current.etag.unwrap_or_default();
+    let webhook = client.patch(&path, &etag, &form.into()).await?.body;
+    if args.connection.json {
+        return Ok(table::json(&webhook));
+    }
+    let changed = match webhook["revision"] == current.body["revision"] {
+        true => "Nothing to change in",
+        false => "Changed",
+    };
+    let title = title(&webhook);
+    Ok(format!(
+        "{changed} {title}: {} to {}.\n{}",
+        text(&webhook["subscription"]),
+        text(&webhook["url"]),
+        warnings(&webhook)
+    ))
+}
+
+async fn switch(args: NamedArgs, verb: &str) -> Result<String, Failure> {
+    let client = Client::new(&args.connection)?;
+    let path = ["tenants", &args.tenant, "webhooks", &args.webhook, verb];
+    let webhook = client.post(&path, &json!({})).await?.body;
+    if args.connection.json {
+        return Ok(table::json(&webhook));
+    }
+    let (tenant, name) = (text(&webhook["tenant"]), text(&webhook["name"]));
+    let title = title(&webhook);
+    Ok(match verb {
+        "pause" => format!(
+            "Paused {title}. Its deliveries are parked; afterwards:\n  ringback webhook resume {tenant} {name}\n  ringback replay {tenant} {name} --reason paused"
+        ),
+        _ => format!(
+            "Resumed {title}. What was parked meanwhile is sent by:\n  ringback replay {tenant} {name} --reason paused"
+        ),
+    })
+}
+
+async fn remove(args: NamedArgs) -> Result<String, Failure> {
+    let client = Client::new(&args.connection)?;
+    let path = ["tenants", &args.tenant, "webhooks", &args.webhook];
+    let body = client.delete(&path).await?.body;
+    if args.connection.json {
+        return Ok(table::json(&body));
+    }
+    let webhook = &body["removed"]["webhook"];
+    Ok(format!(
+        "Removed {} ({}). What is still on its way to it is parked as removed:\n  ringback parked list --webhook-id {}",
+        title(webhook),
+        text(&webhook["url"]),
+        text(&webhook["id"])
+    ))
+}
+
+/// `webhook cdr of tenant acme (CDR Events)`
+fn title(webhook: &Value) -> String {
+    let (name, tenant) = (text(&webhook["name"]), text(&webhook["tenant"]));
+    match webhook["preset"].is_null() {
+        true => format!("webhook {name} of tenant {tenant}"),
+        false => format!("webhook {name} of tenant {tenant} ({})", text(&webhook["title"])),
+    }
+}
+
+fn state(webhook: &Value) -> &'static str {
+    if webhook["enabled"] == true { "on" } else { "paused" }
+}
+
+fn warnings(webhook: &Value) -> String {
+    let warnings = list(webhook, "warnings").iter();
+    warnings.map(|warning| format!("Warning: {}\n", text(warning))).collect()
+}

@@ -1,0 +1,257 @@
+//! Runs components: all of them in one process, or one alone. Nothing but configuration differs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringback_admin::AdminState;
+use ringback_core::log::Log;
+use ringback_core::secret::KeyRing;
+use ringback_core::topics::{Role, Topics};
+use ringback_dispatcher::{Dispatcher, Environment};
+use ringback_log::directory::LiveDirectory;
+use ringback_log::kafka::KafkaLog;
+use ringback_log::local::{LocalLog, LocalOptions};
+use ringback_producer::IngestState;
+use ringback_telemetry::{Health, Metrics};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Engine};
+use crate::failure::Failure;
+
+/// How long servers may take to finish the requests they have.
+const SERVER_GRACE: Duration = Duration::from_secs(10);
+
+/// Which components a process runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Components {
+    pub(crate) producer: bool,
+    pub(crate) dispatcher: bool,
+    pub(crate) admin: bool,
+}
+
+impl Components {
+    pub(crate) const ALL: Self = Self { producer: true, dispatcher: true, admin: true };
+    pub(crate) const PRODUCER: Self = Self { dispatcher: false, admin: false, ..Self::ALL };
+    pub(crate) const DISPATCHER: Self = Self { producer: false, admin: false, ..Self::ALL };
+    pub(crate) const ADMIN: Self = Self { producer: false, dispatcher: false, ..Self::ALL };
+}
+
+/// Where the running components can be reached.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Addresses {
+    pub(crate) ingest: Option<String>,
+    pub(crate) admin: Option<String>,
+    pub(crate) telemetry: Option<String>,
+}
+
+/// Runs components until SIGINT or SIGTERM, then drains them. `started` is told the addresses.
+pub(crate) async fn run_until_signal(
+    config: Config,
+    components: Components,
+    started: impl FnOnce(&Addresses),
+) -> Result<(), Failure> {
+    let signal = signals()?;
+    let running = Running::start(config, components).await?;
+    started(&running.addresses);
+    signal.await;
+    tracing::info!("draining; a second signal ends at once");
+    let again = signals()?;
+    tokio::select! {
+        () = running.drain() => Ok(()),
+        () = again => Err(Failure::new("ended before everything was drained; what was not committed is repeated at the next start")),
+    }
+}
+
+/// Components that run in this process.
+pub(crate) struct Running {
+    pub(crate) addresses: Addresses,
+    pub(crate) metrics: Metrics,
+    shutdown: CancellationToken,
+    servers: Vec<JoinHandle<std::io::Result<()>>>,
+    dispatcher: Option<AnyDispatcher>,
+}
+
+enum AnyDispatcher {
+    Local(Dispatcher<LocalLog>),
+    Kafka(Dispatcher<KafkaLog>),
+}
+
+impl Running {
+    /// Opens the log and starts components; returns when they listen.
+    pub(crate) async fn start(config: Config, components: Components) -> Result<Self, Failure> {
+        let topics = Topics::new(&config.topics(), config.schedule.tiers());
+        match config.log.engine {
+            Engine::Local => {
+                if components != Components::ALL {
+                    return Err(Failure::usage(
+                        "the local log serves one process: use `ringback up`, or set log.engine = \"kafka\" to run components alone",
+                    ));
+                }
+                let dir = config.log.local.dir.clone();
+                let log = blocking(move || LocalLog::open(&dir.join("log"), topics, LocalOptions::default()))
+                    .await?;
+                Self::start_on(log, config, components, AnyDispatcher::Local).await
+            }
+            Engine::Kafka => {
+                let kafka = config.log.kafka.clone();
+                let log = blocking(move || KafkaLog::open(kafka, topics)).await?;
+                Self::start_on(log, config, components, AnyDispatcher::Kafka).await
+            }
+        }
+    }
+
+    async fn start_on<L: Log>(
+        log: L,
+        config: Config,
+        components: Components,
+        wrap: impl FnOnce(Dispatcher<L>) -> AnyDispatcher,
+    ) -> Result<Self, Failure> {
+        let keys = config.key_ring()?;
+        prepare_topics(&log, components.admin).await?;
+        let (metrics, health) = (Metrics::new(), Health::new());
+        let shutdown = CancellationToken::new();
+        let mut running = Self {
+            addresses: Addresses::default(),
+            metrics: metrics.clone(),
+            shutdown: shutdown.clone(),
+            servers: Vec::new(),
+            dispatcher: None,
+        };
+        let (listener, address) = listen(&config.telemetry.listen, "telemetry.listen").await?;
+        running.addresses.telemetry = Some(address);
+        let server =
+            ringback_telemetry::serve(listener, metrics.clone(), health.clone(), shutdown.clone());
+        running.servers.push(tokio::spawn(server));
+        if components.producer || components.admin {
+            running.start_servers(&log, &config, components, keys.clone(), &health).await?;
+        }
+        if components.dispatcher {
+            let environment = Environment {
+                config: config.dispatcher.clone(),
+                schedule: config.schedule.clone(),
+                clock: ringback_log::system_clock(),
+                metrics,
+                health,
+            };
+            let dispatcher = Dispatcher::start(&log, environment, keys).map_err(Failure::new)?;
+            running.dispatcher = Some(wrap(dispatcher));
+        }
+        Ok(running)
+    }
+
+    async fn start_servers<L: Log>(
+        &mut self,
+        log: &L,
+        config: &Config,
+        components: Components,
+        keys: KeyRing,
+        health: &Health,
+    ) -> Result<(), Failure> {
+        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts];
+        let loaded = health.component("directory");
+        loaded.not_ready("the configuration is not read to its end");
+        let directory =
+            Arc::new(LiveDirectory::start(log, &roles, || {}).map_err(Failure::new)?);
+        let watched = directory.clone();
+        tokio::task::spawn_blocking(move || {
+            // Readiness of the servers; they check freshness themselves at every request.
+            if watched.wait_fresh(Duration::from_secs(3600)) {
+                loaded.ready();
+            }
+        });
+        if components.producer {
+            let (listener, address) = listen(&config.ingest.listen, "ingest.listen").await?;
+            self.addresses.ingest = Some(address);
+            let state =
+                IngestState::new(
+                    log,
+                    directory.clone(),
+                    config.ingest.clone(),
+                    config.schedule.expires_after(),
+                    self.metrics.clone(),
+                )
+                .map_err(Failure::new)?;
+            let server = ringback_producer::serve(listener, state, self.shutdown.clone());
+            self.servers.push(tokio::spawn(server));
+        }
+        if components.admin {
+            let (listener, address) = listen(&config.admin.listen, "admin.listen").await?;
+            self.addresses.admin = Some(address);
+            let admin = config.admin.clone();
+            let state =
+                AdminState::new(log.clone(), directory, keys, admin, self.metrics.clone())
+                    .map_err(Failure::new)?;
+            let server = ringback_admin::serve(listener, state, self.shutdown.clone());
+            self.servers.push(tokio::spawn(server));
+        }
+        Ok(())
+    }
+
+    /// Stops taking events in, lets the servers and the dispatcher finish what they have, commits.
+    pub(crate) async fn drain(self) {
+        self.shutdown.cancel();
+        for server in self.servers {
+            match tokio::time::timeout(SERVER_GRACE, server).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => tracing::error!(%error, "a server ended"),
+                Ok(Err(error)) => tracing::error!(%error, "a server panicked"),
+                Err(_) => tracing::warn!("a server did not finish its requests in time"),
+            }
+        }
+        match self.dispatcher {
+            Some(AnyDispatcher::Local(dispatcher)) => dispatcher.drain().await,
+            Some(AnyDispatcher::Kafka(dispatcher)) => dispatcher.drain().await,
+            None => {}
+        }
+    }
+}
+
+/// Creates what is missing where we may, and refuses to run on topics that differ from the table.
+async fn prepare_topics<L: Log>(log: &L, create: bool) -> Result<(), Failure> {
+    let log = log.clone();
+    let problems = blocking(move || match create {
+        true => log.create_topics(),
+        false => log.check_topics(),
+    })
+    .await?;
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<_> = problems.iter().map(|problem| format!("  {problem}")).collect();
+    Err(Failure::new(format!(
+        "the log's topics are not as they must be; change them or the configuration (the admin component creates what is missing):\n{}",
+        list.join("\n")
+    )))
+}
+
+async fn listen(address: &str, key: &str) -> Result<(TcpListener, String), Failure> {
+    let failed = |error| {
+        Failure::new(format!("listening on {address}: {error}; choose another address with {key}"))
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, format!("http://{bound}")))
+}
+
+/// Runs blocking work off the runtime.
+pub(crate) async fn blocking<R: Send + 'static, E: std::fmt::Display + Send + 'static>(
+    work: impl FnOnce() -> Result<R, E> + Send + 'static,
+) -> Result<R, Failure> {
+    tokio::task::spawn_blocking(work).await.map_err(Failure::new)?.map_err(Failure::new)
+}
+
+/// Completes at the next SIGINT or SIGTERM; listens from the moment it is called.
+fn signals() -> Result<impl Future<Output = ()>, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |error| Failure::new(format!("listening for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

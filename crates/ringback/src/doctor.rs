@@ -1,0 +1,67 @@
+//! `ringback doctor`: is everything as it must be?
+
+use clap::Args;
+use ringback_core::log::Log;
+use ringback_core::topics::Topics;
+use ringback_log::kafka::KafkaLog;
+use ringback_log::local::{LocalLog, LocalOptions};
+
+use crate::component::blocking;
+use crate::config::{Config, ConfigArgs, Engine};
+use crate::failure::Failure;
+use crate::out;
+
+/// Options of `ringback doctor`.
+#[derive(Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Create topics that do not exist
+    #[arg(long)]
+    create_topics: bool,
+}
+
+/// Checks and says what differs; success when nothing does.
+pub(crate) async fn run(args: DoctorArgs) -> Result<(), Failure> {
+    let config = Config::load(&args.config)?;
+    out!("configuration: no mistakes");
+    let topics = Topics::new(&config.topics(), config.schedule.tiers());
+    match config.log.engine {
+        Engine::Local => {
+            let dir = config.log.local.dir.join("log");
+            if !dir.exists() {
+                out!("log: {} does not exist yet; `ringback up` creates it", dir.display());
+                return Ok(());
+            }
+            let options = LocalOptions::default();
+            let log = blocking(move || LocalLog::open(&dir, topics, options)).await?;
+            check(log, args.create_topics).await
+        }
+        Engine::Kafka => {
+            let kafka = config.log.kafka.clone();
+            let log = blocking(move || KafkaLog::open(kafka, topics)).await?;
+            check(log, args.create_topics).await
+        }
+    }
+}
+
+async fn check<L: Log>(log: L, create: bool) -> Result<(), Failure> {
+    let count = log.topics().iter().count();
+    let problems = blocking(move || match create {
+        true => log.create_topics(),
+        false => log.check_topics(),
+    })
+    .await?;
+    for problem in &problems {
+        out!("{problem}");
+    }
+    match problems.len() {
+        0 => {
+            out!("topics: all {count} as they must be");
+            Ok(())
+        }
+        found => Err(Failure::new(format!(
+            "{found} differences; `ringback doctor --create-topics` creates missing topics, the others need a change by hand or another configuration"
+        ))),
+    }
+}
