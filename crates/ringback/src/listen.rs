@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use crate::listen::behaviour::{Behaviour, Credentials};
-pub(crate) use crate::listen::receiver::{Received, Receiver, Request};
+pub(crate) use crate::listen::receiver::{Receiver, Request};
 
 use crate::failure::Failure;
 use crate::out;

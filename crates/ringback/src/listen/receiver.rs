@@ -81,7 +81,7 @@ struct Books {
 struct Shared {
     books: Mutex<Books>,
     hasher: RandomState,
-    watcher: Option<mpsc::Sender<Request>>,
+    watcher: mpsc::Sender<Request>,
 }
 
 /// A running receiver.
@@ -93,25 +93,12 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// Serves this listener.
-    pub(crate) fn start(listener: TcpListener, behaviour: Behaviour) -> io::Result<Self> {
-        Self::serve(listener, behaviour, None)
-    }
-
     /// Serves this listener and hands every request over before it is answered. When the channel is
-    /// full, answers wait.
+    /// full, answers wait; when nobody reads from it any more, they do not.
     pub(crate) fn watched(
         listener: TcpListener,
         behaviour: Behaviour,
         watcher: mpsc::Sender<Request>,
-    ) -> io::Result<Self> {
-        Self::serve(listener, behaviour, Some(watcher))
-    }
-
-    fn serve(
-        listener: TcpListener,
-        behaviour: Behaviour,
-        watcher: Option<mpsc::Sender<Request>>,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let books = Books {
@@ -192,20 +179,18 @@ async fn receive(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) 
         let duplicate = books.enter(id, answer.status);
         (number, behaviour, answer, duplicate)
     };
-    if let Some(watcher) = &shared.watcher {
-        let request = Request {
-            number,
-            at: ringback_log::system_clock().now(),
-            method: parts.method,
-            uri: parts.uri,
-            headers: parts.headers,
-            body,
-            status: answer.status,
-            duplicate,
-        };
-        // Nobody looks any more: it is answered all the same.
-        let _ = watcher.send(request).await;
-    }
+    let request = Request {
+        number,
+        at: ringback_log::system_clock().now(),
+        method: parts.method,
+        uri: parts.uri,
+        headers: parts.headers,
+        body,
+        status: answer.status,
+        duplicate,
+    };
+    // Nobody looks any more: it is answered all the same.
+    let _ = shared.watcher.send(request).await;
     if !answer.after.is_zero() {
         tokio::time::sleep(answer.after).await;
     }
@@ -273,6 +258,11 @@ mod tests {
         answer.to_lowercase()
     }
 
+    async fn unwatched(behaviour: Behaviour) -> Receiver {
+        let (sender, _) = mpsc::channel(1);
+        Receiver::watched(listener().await, behaviour, sender).unwrap()
+    }
+
     async fn listener() -> TcpListener {
         TcpListener::bind("127.0.0.1:0").await.unwrap()
     }
@@ -284,7 +274,7 @@ mod tests {
             first: Some(1),
             ..Behaviour::default()
         };
-        let receiver = Receiver::start(listener().await, fail.clone()).unwrap();
+        let receiver = unwatched(fail.clone()).await;
         for (id, status) in [("a", 503), ("a", 200), ("b", 200), ("a", 200)] {
             let answer = post(&receiver, &format!("webhook-id: {id}\r\n"), "{}").await;
             assert!(
@@ -352,7 +342,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_beyond_the_cap_is_refused() {
-        let receiver = Receiver::start(listener().await, Behaviour::default()).unwrap();
+        let receiver = unwatched(Behaviour::default()).await;
         let mut stream = TcpStream::connect(receiver.address()).await.unwrap();
         let head = format!(
             "POST / HTTP/1.1\r\nhost: t\r\ncontent-length: {}\r\n\r\n",
