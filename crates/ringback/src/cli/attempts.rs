@@ -60,7 +60,13 @@ pub(super) async fn run(command: AttemptsCommand) -> Result<String, Failure> {
     let mut query = Vec::new();
     query.extend(args.event.map(|event| ("event", event.to_string())));
     query.extend(args.outcome.map(|outcome| ("outcome", outcome)));
-    let path = ["tenants", &args.tenant, "webhooks", &args.webhook, "attempts"];
+    let path = [
+        "tenants",
+        &args.tenant,
+        "webhooks",
+        &args.webhook,
+        "attempts",
+    ];
     let body = pages(&client, &path, "attempts", query, &args.extent).await?;
     if args.connection.json {
         return Ok(table::json(&body));
@@ -84,8 +90,12 @@ pub(super) async fn run(command: AttemptsCommand) -> Result<String, Failure> {
             ]
         })
         .collect();
-    let head = ["STARTED", "EVENT", "TYPE", "ATTEMPT", "RESULT", "TOOK", "NEXT"];
-    Ok(shown(&body, &rows, "No attempts.", |rows| table::table(head, rows)))
+    let head = [
+        "STARTED", "EVENT", "TYPE", "ATTEMPT", "RESULT", "TOOK", "NEXT",
+    ];
+    Ok(shown(&body, &rows, "No attempts.", |rows| {
+        table::table(head, rows)
+    }))
 }
 
 /// What came back: a status, or what went wrong.
@@ -131,7 +141,11 @@ pub(super) fn shown<const N: usize>(
     empty: &str,
     table: impl FnOnce(&[[String; N]]) -> String,
 ) -> String {
-    let list = if rows.is_empty() { format!("{empty}\n") } else { table(rows) };
+    let list = if rows.is_empty() {
+        format!("{empty}\n")
+    } else {
+        table(rows)
+    };
     match body["cursor"].as_str() {
         Some(cursor) => format!("{list}There is more: add --cursor {}", table::clean(cursor)),
         None => list,

@@ -41,7 +41,11 @@ impl Client {
         if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
             return Err(wrong("is neither http nor https"));
         }
-        Ok(Self { http: http::client()?, base, token: connection.token()? })
+        Ok(Self {
+            http: http::client()?,
+            base,
+            token: connection.token()?,
+        })
     }
 
     pub(crate) async fn get(
@@ -63,7 +67,8 @@ impl Client {
         etag: &str,
         body: &Value,
     ) -> Result<Reply, Failure> {
-        self.send(Method::PATCH, path, &[], Some(etag), Some(body)).await
+        self.send(Method::PATCH, path, &[], Some(etag), Some(body))
+            .await
     }
 
     pub(crate) async fn delete(&self, path: &[&str]) -> Result<Reply, Failure> {
@@ -111,12 +116,22 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let mut response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
         let status = response.status();
-        let etag = response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
+        let etag = response
+            .headers()
+            .get(header::ETAG)
+            .and_then(|etag| etag.to_str().ok());
         let etag = etag.map(str::to_owned);
         let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| self.unreachable(&error))?
+        {
             if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
                 return Err(self.foreign("the answer is larger than 64 MiB"));
             }
@@ -153,7 +168,9 @@ impl Client {
 
     fn foreign(&self, reason: &str) -> Failure {
         let base = &self.base;
-        Failure::new(format!("what listens at {base} is not the administration: {reason}; use --admin"))
+        Failure::new(format!(
+            "what listens at {base} is not the administration: {reason}; use --admin"
+        ))
     }
 }
 
@@ -166,7 +183,9 @@ fn failure_of(status: StatusCode, problem: &Value) -> Failure {
     let replayed = problem["replayed"].as_u64();
     let hint = match problem["code"].as_str() {
         Some("unauthorized") => "check --operator-token, RINGBACK_OPERATOR_TOKEN or --data",
-        Some("no_such_tenant") => "`ringback tenant list` shows them, `ringback tenant add` adds one",
+        Some("no_such_tenant") => {
+            "`ringback tenant list` shows them, `ringback tenant add` adds one"
+        }
         Some("no_such_webhook") => "`ringback webhook list TENANT` shows what there is",
         Some("no_such_token") => "`ringback token list` shows their ids",
         Some("tenant_exists") => "`ringback tenant show` shows it",

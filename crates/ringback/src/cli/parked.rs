@@ -45,7 +45,10 @@ pub(super) async fn run(command: ParkedCommand) -> Result<String, Failure> {
     let mut query = Vec::new();
     query.extend(args.event.map(|event| ("event", event.to_string())));
     query.extend(args.reason.map(|reason| ("reason", reason)));
-    query.extend(args.webhook_id.map(|webhook| ("webhook", webhook.to_string())));
+    query.extend(
+        args.webhook_id
+            .map(|webhook| ("webhook", webhook.to_string())),
+    );
     let of_webhook = args.tenant.as_deref().zip(args.webhook.as_deref());
     let path = match of_webhook {
         Some((tenant, webhook)) => vec!["tenants", tenant, "webhooks", webhook, "parked"],
@@ -60,8 +63,12 @@ pub(super) async fn run(command: ParkedCommand) -> Result<String, Failure> {
     }
     let parked = list(&body, "parked");
     let rows: Vec<_> = parked.iter().map(row).collect();
-    let head = ["PARKED", "EVENT", "TYPE", "REASON", "ATTEMPTS", "REPLAYED", "DETAIL"];
-    let text = shown(&body, &rows, "Nothing is parked.", |rows| table::table(head, rows));
+    let head = [
+        "PARKED", "EVENT", "TYPE", "REASON", "ATTEMPTS", "REPLAYED", "DETAIL",
+    ];
+    let text = shown(&body, &rows, "Nothing is parked.", |rows| {
+        table::table(head, rows)
+    });
     let waiting = parked.iter().any(|parked| parked["replayed"] == false);
     Ok(match of_webhook {
         Some((tenant, webhook)) if waiting => format!(
@@ -96,9 +103,16 @@ fn unreadable(body: &Value) -> String {
         .iter()
         .map(|parked| {
             let at = format!("parked/{}@{}", parked["partition"], parked["offset"]);
-            [moment(&parked["parked"]), at, text(&parked["reason"]), text(&parked["detail"])]
+            [
+                moment(&parked["parked"]),
+                at,
+                text(&parked["reason"]),
+                text(&parked["detail"]),
+            ]
         })
         .collect();
     let empty = "No parked record is without a webhook. Those of a webhook: ringback parked list TENANT WEBHOOK";
-    shown(body, &rows, empty, |rows| table::table(["PARKED", "WHERE", "REASON", "DETAIL"], rows))
+    shown(body, &rows, empty, |rows| {
+        table::table(["PARKED", "WHERE", "REASON", "DETAIL"], rows)
+    })
 }

@@ -59,7 +59,9 @@ pub(super) async fn run(args: ReplayArgs) -> Result<String, Failure> {
             let [_, replayed, ..] = sums;
             match replayed {
                 0 => failure,
-                _ => Failure::new(format!("{failure}; {replayed} were replayed by earlier requests")),
+                _ => Failure::new(format!(
+                    "{failure}; {replayed} were replayed by earlier requests"
+                )),
             }
         })?;
         let body = body.body;
@@ -78,16 +80,16 @@ pub(super) async fn run(args: ReplayArgs) -> Result<String, Failure> {
         }
         return Ok(table::json(&whole));
     }
-    Ok(sentence(&last, sums, args.dry_run, &clean(&args.tenant), &clean(&args.webhook)))
+    Ok(sentence(
+        &last,
+        sums,
+        args.dry_run,
+        &clean(&args.tenant),
+        &clean(&args.webhook),
+    ))
 }
 
-fn sentence(
-    last: &Value,
-    sums: [u64; 4],
-    dry_run: bool,
-    tenant: &str,
-    webhook: &str,
-) -> String {
+fn sentence(last: &Value, sums: [u64; 4], dry_run: bool, tenant: &str, webhook: &str) -> String {
     let [selected, replayed, already, unreadable] = sums;
     if selected == 0 {
         return format!(
@@ -96,7 +98,10 @@ fn sentence(
     }
     let mut text = match dry_run {
         true => {
-            format!("Would replay {}.", count(selected.saturating_sub(already), "delivery"))
+            format!(
+                "Would replay {}.",
+                count(selected.saturating_sub(already), "delivery")
+            )
         }
         false => format!("Replayed {}.", count(replayed, "delivery")),
     };
@@ -112,7 +117,8 @@ fn sentence(
         );
     }
     if replayed > 0 {
-        text = format!("{text}\nWhat becomes of them:\n  ringback attempts list {tenant} {webhook}");
+        text =
+            format!("{text}\nWhat becomes of them:\n  ringback attempts list {tenant} {webhook}");
     }
     text
 }

@@ -66,14 +66,18 @@ impl AuthenticationArgs {
         let method = match (self.auth, basic, bearer) {
             (None, false, false) => return Ok(None),
             (_, true, true) => {
-                return Err(Failure::usage("choose basic or bearer authentication, not both"));
+                return Err(Failure::usage(
+                    "choose basic or bearer authentication, not both",
+                ));
             }
             (Some(Method::None), false, false) => Method::None,
             (Some(Method::Basic) | None, true, false) => Method::Basic,
             (Some(Method::Bearer) | None, false, true) => Method::Bearer,
             (Some(method), false, false) => method,
             (Some(_), _, _) => {
-                return Err(Failure::usage("the options do not fit the method given with --auth"));
+                return Err(Failure::usage(
+                    "the options do not fit the method given with --auth",
+                ));
             }
         };
         let mut form = Map::new();
@@ -87,14 +91,35 @@ impl AuthenticationArgs {
             Method::Basic => {
                 put("method", Some("basic".to_owned()));
                 put("username", self.username.clone());
-                let Self { password, password_file, password_stdin, .. } = self;
+                let Self {
+                    password,
+                    password_file,
+                    password_stdin,
+                    ..
+                } = self;
                 let file = password_file.as_deref();
-                put("password", secret(password.as_deref(), file, *password_stdin, PASSWORD_ENV)?);
+                put(
+                    "password",
+                    secret(password.as_deref(), file, *password_stdin, PASSWORD_ENV)?,
+                );
             }
             Method::Bearer => {
                 put("method", Some("bearer".to_owned()));
-                let Self { token, token_file, token_stdin, .. } = self;
-                put("token", secret(token.as_deref(), token_file.as_deref(), *token_stdin, TOKEN_ENV)?);
+                let Self {
+                    token,
+                    token_file,
+                    token_stdin,
+                    ..
+                } = self;
+                put(
+                    "token",
+                    secret(
+                        token.as_deref(),
+                        token_file.as_deref(),
+                        *token_stdin,
+                        TOKEN_ENV,
+                    )?,
+                );
             }
         }
         Ok(Some(form.into()))
@@ -134,7 +159,10 @@ fn read(source: impl Read, what: &str) -> Result<String, Failure> {
         Failure::usage(format!("reading the secret from {what}: {error}"))
     };
     let mut text = String::new();
-    source.take(BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| failed(&error))?;
+    source
+        .take(BYTES_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| failed(&error))?;
     if text.len() as u64 > BYTES_MAX {
         return Err(failed(&"it is far too long for a secret"));
     }

@@ -9,8 +9,10 @@ const CELL_MAX: usize = 120;
 
 /// Columns as wide as they need to be; the last one is not padded.
 pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
-    let rows: Vec<[String; N]> =
-        rows.iter().map(|row| row.each_ref().map(|cell| shortened(cell))).collect();
+    let rows: Vec<[String; N]> = rows
+        .iter()
+        .map(|row| row.each_ref().map(|cell| shortened(cell)))
+        .collect();
     let mut widths = head.map(str::len);
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -65,7 +67,9 @@ pub(crate) fn moment(value: &Value) -> String {
 
 /// Without control characters: a receiver's answer must not steer the terminal it is shown on.
 pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 /// `1 webhook`, `2 webhooks`.

@@ -81,13 +81,21 @@ async fn list_all(args: ListArgs) -> Result<String, Failure> {
         .iter()
         .map(|tenant| {
             let cell = |name: &str| text(&tenant[name]);
-            [cell("id"), cell("title"), cell("webhooks"), moment(&tenant["created"])]
+            [
+                cell("id"),
+                cell("title"),
+                cell("webhooks"),
+                moment(&tenant["created"]),
+            ]
         })
         .collect();
     if rows.is_empty() {
         return Ok("There are no tenants yet. Add one:\n  ringback tenant add NAME".to_owned());
     }
-    Ok(table::table(["TENANT", "TITLE", "WEBHOOKS", "CREATED"], &rows))
+    Ok(table::table(
+        ["TENANT", "TITLE", "WEBHOOKS", "CREATED"],
+        &rows,
+    ))
 }
 
 async fn show(args: NamedArgs) -> Result<String, Failure> {
@@ -113,11 +121,16 @@ async fn remove(args: NamedArgs) -> Result<String, Failure> {
     let removed = &body["removed"];
     let names = |values: &[Value]| match values.is_empty() {
         true => String::new(),
-        false => format!(": {}", values.iter().map(text).collect::<Vec<_>>().join(", ")),
+        false => format!(
+            ": {}",
+            values.iter().map(text).collect::<Vec<_>>().join(", ")
+        ),
     };
     let webhooks = list(removed, "webhooks");
-    let tokens: Vec<_> =
-        list(removed, "tokens").iter().map(|token| token["name"].clone()).collect();
+    let tokens: Vec<_> = list(removed, "tokens")
+        .iter()
+        .map(|token| token["name"].clone())
+        .collect();
     Ok(format!(
         "Removed tenant {}, with {}{} and {}{}. What is still on its way to them is parked as removed.",
         text(&removed["tenant"]),

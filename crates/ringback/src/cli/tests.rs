@@ -55,8 +55,7 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("operator-token"), format!("{OPERATOR}\n")).unwrap();
         let topics = Topics::new(&TopicsConfig::default(), Schedule::default().tiers());
-        let log =
-            LocalLog::open(&dir.path().join("log"), topics, LocalOptions::default()).unwrap();
+        let log = LocalLog::open(&dir.path().join("log"), topics, LocalOptions::default()).unwrap();
         assert_eq!(log.create_topics().unwrap(), []);
         let roles = [Role::Tenants, Role::Webhooks, Role::Accounts];
         let directory = Arc::new(LiveDirectory::start(&log, &roles, || {}).unwrap());
@@ -72,7 +71,12 @@ impl Rig {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
         tokio::spawn(ringback_admin::serve(listener, state, shutdown.clone()));
-        Self { log, dir, url, shutdown }
+        Self {
+            log,
+            dir,
+            url,
+            shutdown,
+        }
     }
 
     /// Runs a command line, with the operator's token from the data directory.
@@ -91,7 +95,9 @@ impl Rig {
     }
 
     async fn ok(&self, line: &str) -> String {
-        self.run(line).await.unwrap_or_else(|failure| panic!("{line}: {failure}"))
+        self.run(line)
+            .await
+            .unwrap_or_else(|failure| panic!("{line}: {failure}"))
     }
 
     async fn json(&self, line: &str) -> Value {
@@ -116,12 +122,31 @@ impl Rig {
         let appender = self.log.appender(AppenderOptions::default(), Told).unwrap();
         let topic = self.log.topics().find(role).unwrap();
         let (key, value) = (Some(key.as_bytes()), Some(value));
-        assert!(appender.append(Append { topic, key, headers, value }, sender).is_ok());
-        receiver.recv_timeout(Duration::from_secs(30)).unwrap().unwrap();
+        assert!(
+            appender
+                .append(
+                    Append {
+                        topic,
+                        key,
+                        headers,
+                        value
+                    },
+                    sender
+                )
+                .is_ok()
+        );
+        receiver
+            .recv_timeout(Duration::from_secs(30))
+            .unwrap()
+            .unwrap();
     }
 
     fn attempt(&self, webhook: &str, event: &str, status: u16) {
-        let next = if status == 200 { "delivered" } else { "retry.32s" };
+        let next = if status == 200 {
+            "delivered"
+        } else {
+            "retry.32s"
+        };
         let record = json!({
             "version": 1, "event": event, "type": "cdr.completed", "tenant": "acme",
             "webhook": webhook, "generation": 0, "run": 0, "attempt": 0,
@@ -132,10 +157,19 @@ impl Rig {
     }
 
     fn park(&self, webhook: &str, event: &str) {
-        let text = |name, value: &'static str| Header { name, value: value.as_bytes() };
+        let text = |name, value: &'static str| Header {
+            name,
+            value: value.as_bytes(),
+        };
         let headers = [
-            Header { name: "ce_id", value: event.as_bytes() },
-            Header { name: "rb_webhook", value: webhook.as_bytes() },
+            Header {
+                name: "ce_id",
+                value: event.as_bytes(),
+            },
+            Header {
+                name: "rb_webhook",
+                value: webhook.as_bytes(),
+            },
             text("ce_type", "cdr.completed"),
             text("ce_tenant", "acme"),
             text("ce_source", "pbx"),
@@ -160,32 +194,63 @@ fn the_command_line_is_well_formed() {
 async fn tenants_webhooks_and_tokens_from_beginning_to_end() {
     let rig = Rig::new().await;
     assert!(rig.ok("tenant list").await.contains("ringback tenant add"));
-    assert!(rig.ok("tenant add acme --title ACME").await.contains("webhook add acme cdr"));
+    assert!(
+        rig.ok("tenant add acme --title ACME")
+            .await
+            .contains("webhook add acme cdr")
+    );
     assert!(rig.ok("webhook list acme").await.contains("no webhooks"));
-    let added = rig.ok("webhook add acme cdr --url http://127.0.0.1:8090/cdr").await;
-    assert!(added.contains("CDR Events") && added.contains("Warning: "), "{added}");
+    let added = rig
+        .ok("webhook add acme cdr --url http://127.0.0.1:8090/cdr")
+        .await;
+    assert!(
+        added.contains("CDR Events") && added.contains("Warning: "),
+        "{added}"
+    );
     assert!(added.contains("ringback webhook test acme cdr"), "{added}");
     let custom = "webhook add acme crm --subscribe call.* --subscribe cdr.completed --url https://crm.example.com/ --acknowledge 2xx --paused";
     assert!(rig.ok(custom).await.contains("call.*, cdr.completed"));
     let list = rig.ok("webhook list acme").await;
     let lines: Vec<_> = list.lines().collect();
-    assert!(lines[0].starts_with("WEBHOOK  STATE   SUBSCRIPTION"), "{list}");
+    assert!(
+        lines[0].starts_with("WEBHOOK  STATE   SUBSCRIPTION"),
+        "{list}"
+    );
     assert!(lines[1].starts_with("cdr      on      cdr.*"), "{list}");
-    assert!(lines[2].starts_with("crm      paused  call.*, cdr.completed  none"), "{list}");
+    assert!(
+        lines[2].starts_with("crm      paused  call.*, cdr.completed  none"),
+        "{list}"
+    );
 
-    assert!(rig.ok("webhook pause acme cdr").await.contains("replay acme cdr --reason paused"));
+    assert!(
+        rig.ok("webhook pause acme cdr")
+            .await
+            .contains("replay acme cdr --reason paused")
+    );
     assert_eq!(rig.json("webhook show acme cdr").await["enabled"], false);
-    assert!(rig.ok("webhook resume acme cdr").await.starts_with("Resumed webhook cdr"));
+    assert!(
+        rig.ok("webhook resume acme cdr")
+            .await
+            .starts_with("Resumed webhook cdr")
+    );
 
     let token = rig.json("token add --tenant acme --name pbx").await;
     let id = token["id"].as_str().unwrap();
     let text = token["token"].as_str().unwrap();
     let listed = rig.ok("token list").await;
     assert!(listed.contains(id) && !listed.contains(text), "{listed}");
-    assert!(rig.ok(&format!("token remove {id}")).await.contains("Removed token pbx"));
+    assert!(
+        rig.ok(&format!("token remove {id}"))
+            .await
+            .contains("Removed token pbx")
+    );
     rig.ok("token add --all-tenants").await;
 
-    assert!(rig.ok("webhook remove acme crm").await.contains("https://crm.example.com/"));
+    assert!(
+        rig.ok("webhook remove acme crm")
+            .await
+            .contains("https://crm.example.com/")
+    );
     let removed = rig.ok("tenant remove acme").await;
     assert!(removed.contains("1 webhook: cdr and 0 tokens"), "{removed}");
 }
@@ -197,19 +262,38 @@ async fn set_changes_only_what_is_given() {
     let file = rig.dir.path().join("password");
     std::fs::write(&file, "hunter2 with spaces\n").unwrap();
     let file = file.to_str().unwrap();
-    rig.ok(&format!("webhook add acme cdr --url https://a.example.com/ --username pbx --password-file {file}")).await;
+    rig.ok(&format!(
+        "webhook add acme cdr --url https://a.example.com/ --username pbx --password-file {file}"
+    ))
+    .await;
     let before = rig.json("webhook show acme cdr").await;
     let shown = rig.ok("webhook show acme cdr").await;
-    assert!(shown.contains("basic, as pbx") && !shown.contains("hunter2"), "{shown}");
-    let after = rig.json("webhook set acme cdr --url https://b.example.com/").await;
-    for same in ["authentication", "subscription", "acknowledge", "enabled", "id"] {
+    assert!(
+        shown.contains("basic, as pbx") && !shown.contains("hunter2"),
+        "{shown}"
+    );
+    let after = rig
+        .json("webhook set acme cdr --url https://b.example.com/")
+        .await;
+    for same in [
+        "authentication",
+        "subscription",
+        "acknowledge",
+        "enabled",
+        "id",
+    ] {
         assert_eq!(before[same], after[same], "{same}");
     }
     assert_eq!(after["url"], "https://b.example.com/");
-    let nothing = rig.ok("webhook set acme cdr --url https://b.example.com/").await;
+    let nothing = rig
+        .ok("webhook set acme cdr --url https://b.example.com/")
+        .await;
     assert!(nothing.starts_with("Nothing to change"), "{nothing}");
     let bearer = rig.json("webhook set acme cdr --token t0ken").await;
-    assert_eq!(bearer["authentication"], json!({"method": "bearer", "token": {"set": true}}));
+    assert_eq!(
+        bearer["authentication"],
+        json!({"method": "bearer", "token": {"set": true}})
+    );
     let none = rig.json("webhook set acme cdr --auth none").await;
     assert_eq!(none["authentication"], json!({"method": "none"}));
 }
@@ -220,12 +304,20 @@ async fn failures_say_what_to_do() {
     rig.ok("tenant add acme").await;
     let (code, message) = rig.fails("webhook show acme cdr").await;
     assert_eq!(code, 1);
-    assert!(message.contains("no webhook \"cdr\"") && message.contains("webhook list"), "{message}");
+    assert!(
+        message.contains("no webhook \"cdr\"") && message.contains("webhook list"),
+        "{message}"
+    );
     let (_, message) = rig.fails("tenant add acme").await;
     assert!(message.contains("already"), "{message}");
-    let (code, message) = rig.fails("tenant list --operator-token wrong-wrong-wrong").await;
+    let (code, message) = rig
+        .fails("tenant list --operator-token wrong-wrong-wrong")
+        .await;
     assert_eq!(code, 1);
-    assert!(message.contains("--operator-token") && !message.contains("wrong-wrong"), "{message}");
+    assert!(
+        message.contains("--operator-token") && !message.contains("wrong-wrong"),
+        "{message}"
+    );
     for usage in [
         "webhook set acme cdr",
         "webhook set acme cdr --password x --token y",
@@ -247,20 +339,26 @@ async fn failures_say_what_to_do() {
 async fn without_a_server_or_a_token_the_next_step_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().to_str().unwrap();
-    let list = |words: &[&str]| {
-        let words = ["ringback", "tenant", "list", "--admin", "http://127.0.0.1:1"];
-        let more: Vec<_> = words.into_iter().chain(["--data", data]).map(str::to_owned).collect();
-        more
+    let list = async || {
+        let words = [
+            "ringback",
+            "tenant",
+            "list",
+            "--admin",
+            "http://127.0.0.1:1",
+            "--data",
+            data,
+        ];
+        match Line::try_parse_from(words).unwrap() {
+            Line::Tenant(command) => tenant::run(command).await.unwrap_err(),
+            _ => unreachable!(),
+        }
     };
-    let run = async |words: Vec<String>| match Line::try_parse_from(words).unwrap() {
-        Line::Tenant(command) => tenant::run(command).await.unwrap_err(),
-        _ => unreachable!(),
-    };
-    let failure = run(list(&[])).await;
+    let failure = list().await;
     assert_eq!(failure.code, 64);
     assert!(failure.message.contains("--operator-token"), "{failure}");
     std::fs::write(dir.path().join("operator-token"), OPERATOR).unwrap();
-    let failure = run(list(&[])).await;
+    let failure = list().await;
     assert_eq!(failure.code, 1);
     assert!(failure.message.contains("ringback up"), "{failure}");
     assert!(!failure.message.contains(OPERATOR), "{failure}");
@@ -270,34 +368,75 @@ async fn without_a_server_or_a_token_the_next_step_is_named() {
 async fn attempts_parked_and_replay() {
     let rig = Rig::new().await;
     rig.ok("tenant add acme").await;
-    let webhook = rig.json("webhook add acme cdr --url https://a.example.com/").await;
+    let webhook = rig
+        .json("webhook add acme cdr --url https://a.example.com/")
+        .await;
     let webhook = webhook["id"].as_str().unwrap();
-    assert_eq!(rig.ok("attempts list acme cdr").await.trim(), "No attempts.");
+    assert_eq!(
+        rig.ok("attempts list acme cdr").await.trim(),
+        "No attempts."
+    );
     rig.attempt(webhook, EVENT, 503);
     rig.attempt(webhook, EVENT, 200);
     let list = rig.ok("attempts list acme cdr").await;
     let newest = list.lines().nth(1).unwrap();
-    assert!(newest.starts_with("2026-11-21T09:30:00Z  01936b2e"), "{list}");
-    assert!(newest.contains("200") && newest.ends_with("delivered"), "{list}");
-    assert_eq!(rig.ok("attempts list acme cdr --outcome failed").await.lines().count(), 2);
+    assert!(
+        newest.starts_with("2026-11-21T09:30:00Z  01936b2e"),
+        "{list}"
+    );
+    assert!(
+        newest.contains("200") && newest.ends_with("delivered"),
+        "{list}"
+    );
+    assert_eq!(
+        rig.ok("attempts list acme cdr --outcome failed")
+            .await
+            .lines()
+            .count(),
+        2
+    );
     let first = rig.ok("attempts list acme cdr --limit 1").await;
     let cursor = first.rsplit("--cursor ").next().unwrap().trim();
-    let second = rig.ok(&format!("attempts list acme cdr --cursor {cursor}")).await;
-    assert!(second.contains("503") && !second.contains("200 "), "{second}");
+    let second = rig
+        .ok(&format!("attempts list acme cdr --cursor {cursor}"))
+        .await;
+    assert!(
+        second.contains("503") && !second.contains("200 "),
+        "{second}"
+    );
 
     rig.park(webhook, EVENT);
     let parked = rig.ok("parked list acme cdr").await;
-    assert!(parked.contains("exhausted") && parked.contains("ringback replay acme cdr"), "{parked}");
+    assert!(
+        parked.contains("exhausted") && parked.contains("ringback replay acme cdr"),
+        "{parked}"
+    );
     let dry = rig.ok("replay acme cdr --all --dry-run").await;
     assert!(dry.starts_with("Would replay 1 delivery."), "{dry}");
-    let done = rig.ok(&format!("replay acme cdr --event {EVENT} --since 1h")).await;
+    let done = rig
+        .ok(&format!("replay acme cdr --event {EVENT} --since 1h"))
+        .await;
     assert!(done.starts_with("Replayed 1 delivery."), "{done}");
     let again = rig.ok("replay acme cdr --reason exhausted").await;
-    assert!(again.starts_with("Replayed 0 deliveries. 1 was replayed before."), "{again}");
-    assert_eq!(rig.json("parked list acme cdr").await["parked"][0]["replayed"], true);
-    assert!(rig.ok("replay acme cdr --reason paused").await.starts_with("Nothing parked fits."));
+    assert!(
+        again.starts_with("Replayed 0 deliveries. 1 was replayed before."),
+        "{again}"
+    );
+    assert_eq!(
+        rig.json("parked list acme cdr").await["parked"][0]["replayed"],
+        true
+    );
+    assert!(
+        rig.ok("replay acme cdr --reason paused")
+            .await
+            .starts_with("Nothing parked fits.")
+    );
     assert!(rig.ok("parked list").await.starts_with("No parked record"));
-    assert!(rig.ok(&format!("parked list --webhook-id {webhook}")).await.contains("exhausted"));
+    assert!(
+        rig.ok(&format!("parked list --webhook-id {webhook}"))
+            .await
+            .contains("exhausted")
+    );
 }
 
 /// Attempts the test event as a dispatcher would.
@@ -328,21 +467,34 @@ fn answer_test(rig: &Rig, webhook: &str, status: u16) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_test_shows_what_came_back() {
     for (status, acknowledged) in [(200, true), (503, false)] {
-        let rig = Rig::new().await;
+        let rig = Arc::new(Rig::new().await);
         rig.ok("tenant add acme").await;
-        let webhook = rig.json("webhook add acme cdr --url https://a.example.com/").await;
-        let webhook = webhook["id"].as_str().unwrap();
-        let (shown, ()) = tokio::join!(rig.run("webhook test acme cdr --wait 60s"), async {
-            tokio::task::block_in_place(|| answer_test(&rig, webhook, status));
-        });
+        let webhook = rig
+            .json("webhook add acme cdr --url https://a.example.com/")
+            .await;
+        let webhook = webhook["id"].as_str().unwrap().to_owned();
+        let dispatcher = rig.clone();
+        let answered =
+            tokio::task::spawn_blocking(move || answer_test(&dispatcher, &webhook, status));
+        let shown = rig.run("webhook test acme cdr --wait 60s").await;
+        answered.await.unwrap();
         match shown {
             Ok(text) => {
-                assert!(acknowledged && text.starts_with("Delivered: 200 after 12 ms"), "{text}");
+                assert!(
+                    acknowledged && text.starts_with("Delivered: 200 after 12 ms"),
+                    "{text}"
+                );
                 // What a receiver answers does not steer the terminal.
-                assert!(text.contains("[2Jthank you") && !text.contains('\u{1b}'), "{text}");
+                assert!(
+                    text.contains("[2Jthank you") && !text.contains('\u{1b}'),
+                    "{text}"
+                );
             }
             Err(failure) => {
-                assert!(!acknowledged && failure.message.contains("503"), "{failure}");
+                assert!(
+                    !acknowledged && failure.message.contains("503"),
+                    "{failure}"
+                );
                 assert!(failure.message.contains("next: retry.32s"), "{failure}");
             }
         }
@@ -353,8 +505,12 @@ async fn a_test_shows_what_came_back() {
 async fn a_test_of_a_paused_webhook_does_not_wait() {
     let rig = Rig::new().await;
     rig.ok("tenant add acme").await;
-    rig.ok("webhook add acme cdr --url https://a.example.com/ --paused").await;
+    rig.ok("webhook add acme cdr --url https://a.example.com/ --paused")
+        .await;
     let (code, message) = rig.fails("webhook test acme cdr").await;
     assert_eq!(code, 1);
-    assert!(message.contains("paused") && message.contains("resume"), "{message}");
+    assert!(
+        message.contains("paused") && message.contains("resume"),
+        "{message}"
+    );
 }

@@ -83,7 +83,11 @@ async fn add(args: AddArgs) -> Result<String, Failure> {
 
 async fn list_all(args: ListArgs) -> Result<String, Failure> {
     let client = Client::new(&args.connection)?;
-    let query: Vec<_> = args.tenant.into_iter().map(|tenant| ("tenant", tenant)).collect();
+    let query: Vec<_> = args
+        .tenant
+        .into_iter()
+        .map(|tenant| ("tenant", tenant))
+        .collect();
     let body = client.all(&["tokens"], "tokens", &query).await?;
     if args.connection.json {
         return Ok(table::json(&body));
@@ -95,7 +99,12 @@ async fn list_all(args: ListArgs) -> Result<String, Failure> {
                 true => "(all)".to_owned(),
                 false => text(&token["tenant"]),
             };
-            [text(&token["id"]), tenant, text(&token["name"]), moment(&token["created"])]
+            [
+                text(&token["id"]),
+                tenant,
+                text(&token["name"]),
+                moment(&token["created"]),
+            ]
         })
         .collect();
     if rows.is_empty() {
@@ -112,7 +121,11 @@ async fn remove(args: RemoveArgs) -> Result<String, Failure> {
     }
     let token = &body["removed"]["token"];
     let name = text(&token["name"]);
-    Ok(format!("Removed token {name} ({}) for {}.", text(&token["id"]), whose(token)))
+    Ok(format!(
+        "Removed token {name} ({}) for {}.",
+        text(&token["id"]),
+        whose(token)
+    ))
 }
 
 fn whose(token: &serde_json::Value) -> String {

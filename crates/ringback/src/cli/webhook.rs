@@ -150,7 +150,10 @@ async fn add(args: AddArgs) -> Result<String, Failure> {
     form.insert("name".to_owned(), args.webhook.into());
     form.insert("url".to_owned(), args.url.into());
     form.insert("enabled".to_owned(), (!args.paused).into());
-    let webhook = client.post(&["tenants", &args.tenant, "webhooks"], &form.into()).await?.body;
+    let webhook = client
+        .post(&["tenants", &args.tenant, "webhooks"], &form.into())
+        .await?
+        .body;
     if args.connection.json {
         return Ok(table::json(&webhook));
     }
@@ -168,7 +171,10 @@ async fn add(args: AddArgs) -> Result<String, Failure> {
 
 async fn list_all(args: ListArgs) -> Result<String, Failure> {
     let client = Client::new(&args.connection)?;
-    let body = client.get(&["tenants", &args.tenant, "webhooks"], &[]).await?.body;
+    let body = client
+        .get(&["tenants", &args.tenant, "webhooks"], &[])
+        .await?
+        .body;
     if args.connection.json {
         return Ok(table::json(&body));
     }
@@ -178,7 +184,13 @@ async fn list_all(args: ListArgs) -> Result<String, Failure> {
             let method = text(&webhook["authentication"]["method"]);
             let subscription = text(&webhook["subscription"]);
             let name = text(&webhook["name"]);
-            [name, state(webhook).to_owned(), subscription, method, text(&webhook["url"])]
+            [
+                name,
+                state(webhook).to_owned(),
+                subscription,
+                method,
+                text(&webhook["url"]),
+            ]
         })
         .collect();
     if rows.is_empty() {
@@ -187,7 +199,10 @@ async fn list_all(args: ListArgs) -> Result<String, Failure> {
             clean(&args.tenant)
         ));
     }
-    Ok(table::table(["WEBHOOK", "STATE", "SUBSCRIPTION", "AUTH", "URL"], &rows))
+    Ok(table::table(
+        ["WEBHOOK", "STATE", "SUBSCRIPTION", "AUTH", "URL"],
+        &rows,
+    ))
 }
 
 async fn show(args: NamedArgs) -> Result<String, Failure> {
@@ -289,15 +304,24 @@ fn title(webhook: &Value) -> String {
     let (name, tenant) = (text(&webhook["name"]), text(&webhook["tenant"]));
     match webhook["preset"].is_null() {
         true => format!("webhook {name} of tenant {tenant}"),
-        false => format!("webhook {name} of tenant {tenant} ({})", text(&webhook["title"])),
+        false => format!(
+            "webhook {name} of tenant {tenant} ({})",
+            text(&webhook["title"])
+        ),
     }
 }
 
 fn state(webhook: &Value) -> &'static str {
-    if webhook["enabled"] == true { "on" } else { "paused" }
+    if webhook["enabled"] == true {
+        "on"
+    } else {
+        "paused"
+    }
 }
 
 fn warnings(webhook: &Value) -> String {
     let warnings = list(webhook, "warnings").iter();
-    warnings.map(|warning| format!("Warning: {}\n", text(warning))).collect()
+    warnings
+        .map(|warning| format!("Warning: {}\n", text(warning)))
+        .collect()
 }

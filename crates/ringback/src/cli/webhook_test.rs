@@ -34,7 +34,10 @@ pub(crate) struct TestArgs {
 pub(super) async fn run(args: TestArgs) -> Result<String, Failure> {
     let client = Client::new(&args.connection)?;
     let path = ["tenants", &args.tenant, "webhooks", &args.webhook, "test"];
-    let form = args.message.as_ref().map_or(json!({}), |message| json!({ "message": message }));
+    let form = args
+        .message
+        .as_ref()
+        .map_or(json!({}), |message| json!({ "message": message }));
     let sent = client.post(&path, &form).await?.body;
     let event = text(&sent["event"]);
     if let Some(warning) = list(&sent, "warnings").first() {
@@ -55,7 +58,11 @@ pub(super) async fn run(args: TestArgs) -> Result<String, Failure> {
     let next = text(&attempt["next"]);
     if next != "delivered" {
         let error = text(&attempt["error"]);
-        let error = if error.is_empty() { error } else { format!(" ({error})") };
+        let error = if error.is_empty() {
+            error
+        } else {
+            format!(" ({error})")
+        };
         return Err(Failure::new(format!(
             "test event {event} was not acknowledged: {}{error} after {took} ms; next: {next}",
             result(&attempt)
@@ -79,7 +86,13 @@ async fn wait_for_attempt(
     args: &TestArgs,
     sent: &Value,
 ) -> Result<Option<Value>, Failure> {
-    let path = ["tenants", &args.tenant, "webhooks", &args.webhook, "attempts"];
+    let path = [
+        "tenants",
+        &args.tenant,
+        "webhooks",
+        &args.webhook,
+        "attempts",
+    ];
     let query = [
         ("event", text(&sent["event"])),
         ("since", text(&sent["appended"])),
