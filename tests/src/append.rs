@@ -22,5 +22,8 @@ pub fn append_one<L: Log>(log: &L, record: Append<'_>) -> Appended {
     let appender = log.appender(AppenderOptions::default(), Reply).unwrap();
     let (sender, receiver) = sync_channel(1);
     assert!(appender.append(record, sender).is_ok());
-    receiver.recv_timeout(Duration::from_secs(60)).unwrap().unwrap()
+    receiver
+        .recv_timeout(Duration::from_secs(60))
+        .unwrap()
+        .unwrap()
 }

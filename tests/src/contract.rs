@@ -57,13 +57,23 @@ pub async fn run_all<L: Log>(rig: &Rig<L>) {
     let runs = cases::<L>().into_iter().map(|case| async move {
         let began = Instant::now();
         let ended = AssertUnwindSafe((case.run)(rig)).catch_unwind().await;
-        println!("{:4} {:5.1} s  {}", case.rule, began.elapsed().as_secs_f64(), case.says);
+        println!(
+            "{:4} {:5.1} s  {}",
+            case.rule,
+            began.elapsed().as_secs_f64(),
+            case.says
+        );
         ended.err().map(|panic| {
             let text = panic
                 .downcast_ref::<String>()
                 .cloned()
                 .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            format!("{} ({}): {}", case.rule, case.says, text.unwrap_or_default())
+            format!(
+                "{} ({}): {}",
+                case.rule,
+                case.says,
+                text.unwrap_or_default()
+            )
         })
     });
     let broken: Vec<_> = join_all(runs).await.into_iter().flatten().collect();
@@ -75,15 +85,21 @@ async fn r1_nothing_by_default<L: Log>(rig: &Rig<L>) {
     rig.webhook(&loud, "all", &["*"], "r1").await;
     let unheard = rig.event(&silent, "cdr.completed").await;
     let heard = rig.event(&loud, "cdr.completed").await;
-    rig.receiver.wait("the other tenant's event", |books| books.is_delivered(&heard)).await;
-    rig.receiver.books(|books| assert!(!books.is_delivered(&unheard)));
+    rig.receiver
+        .wait("the other tenant's event", |books| {
+            books.is_delivered(&heard)
+        })
+        .await;
+    rig.receiver
+        .books(|books| assert!(!books.is_delivered(&unheard)));
 }
 
 async fn r2_presets<L: Log>(rig: &Rig<L>) {
     let tenant = rig.tenant().await;
     for preset in ["cdr", "extension"] {
         let url = rig.receiver.url(&format!("r2-{preset}"));
-        rig.webhook_with(&tenant, preset, json!({ "url": url })).await;
+        rig.webhook_with(&tenant, preset, json!({ "url": url }))
+            .await;
     }
     rig.webhook(&tenant, "all", &["*"], "r2-all").await;
     let names = [
@@ -118,7 +134,11 @@ async fn r2_presets<L: Log>(rig: &Rig<L>) {
         .await;
     assert_eq!(types("r2-cdr"), ["cdr.completed", "cdr.updated"]);
     assert_eq!(types("r2-extension").len(), 5);
-    assert!(types("r2-extension").iter().all(|name| !name.starts_with("c")));
+    assert!(
+        types("r2-extension")
+            .iter()
+            .all(|name| !name.starts_with("c"))
+    );
     assert_eq!(types("r2-all").len(), 8);
 }
 
@@ -131,20 +151,31 @@ async fn r3_authentication<L: Log>(rig: &Rig<L>) {
             json!({ "method": "basic", "username": "Aladdin", "password": "open sesame" }),
             "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==",
         ),
-        ("r3-bearer", json!({ "method": "bearer", "token": "s3cr3t" }), "Bearer s3cr3t"),
+        (
+            "r3-bearer",
+            json!({ "method": "bearer", "token": "s3cr3t" }),
+            "Bearer s3cr3t",
+        ),
     ];
     for (path, authentication, _) in &methods {
         let url = rig.receiver.url(path);
-        let fields =
-            json!({ "url": url, "subscription": ["*"], "authentication": authentication });
+        let fields = json!({ "url": url, "subscription": ["*"], "authentication": authentication });
         let answer = rig.webhook_with(&tenant, path, fields).await;
         let text = answer.to_string();
-        assert!(!text.contains("sesame") && !text.contains("s3cr3t"), "{text}");
-        assert!(text.contains("warning"), "plain HTTP is accepted with a warning: {text}");
+        assert!(
+            !text.contains("sesame") && !text.contains("s3cr3t"),
+            "{text}"
+        );
+        assert!(
+            text.contains("warning"),
+            "plain HTTP is accepted with a warning: {text}"
+        );
     }
     rig.event(&tenant, "cdr.completed").await;
     for (path, _, expected) in methods {
-        rig.receiver.wait(path, |books| !books.at(path).is_empty()).await;
+        rig.receiver
+            .wait(path, |books| !books.at(path).is_empty())
+            .await;
         let request = rig.receiver.books(|books| books.at(path).remove(0));
         assert_eq!(request.header("authorization"), expected, "{path}");
     }
@@ -161,10 +192,12 @@ async fn r3_switch<L: Log>(rig: &Rig<L>) {
     let parked = rig.parked(&tenant, "main", 1).await;
     assert_eq!(parked[0]["reason"], "paused");
     assert_eq!(parked[0]["event"], json!(paused));
-    rig.api("POST", &format!("{path}/resume"), Value::Null).await;
+    rig.api("POST", &format!("{path}/resume"), Value::Null)
+        .await;
     let resumed = wait_until_sent(rig, &tenant, "r3-switch").await;
     assert_ne!(resumed, paused);
-    rig.receiver.books(|books| assert!(!books.is_delivered(&paused)));
+    rig.receiver
+        .books(|books| assert!(!books.is_delivered(&paused)));
 }
 
 /// Sends events until one arrives: a change of configuration takes up to 2 s.
@@ -187,13 +220,30 @@ async fn wait_until_sent<L: Log>(
 
 async fn r4_patterns<L: Log>(rig: &Rig<L>) {
     let tenant = rig.tenant().await;
-    rig.webhook(&tenant, "exact", &["call.leg.ringing"], "r4-exact").await;
-    rig.webhook(&tenant, "below", &["call.*", "message.received"], "r4-below").await;
-    for name in ["call.leg.ringing", "call.started", "message.received", "message.failed", "fax.sent"] {
+    rig.webhook(&tenant, "exact", &["call.leg.ringing"], "r4-exact")
+        .await;
+    rig.webhook(
+        &tenant,
+        "below",
+        &["call.*", "message.received"],
+        "r4-below",
+    )
+    .await;
+    for name in [
+        "call.leg.ringing",
+        "call.started",
+        "message.received",
+        "message.failed",
+        "fax.sent",
+    ] {
         rig.event(&tenant, name).await;
     }
-    rig.receiver.wait("r4-below", |books| books.at("r4-below").len() >= 3).await;
-    rig.receiver.wait("r4-exact", |books| !books.at("r4-exact").is_empty()).await;
+    rig.receiver
+        .wait("r4-below", |books| books.at("r4-below").len() >= 3)
+        .await;
+    rig.receiver
+        .wait("r4-exact", |books| !books.at("r4-exact").is_empty())
+        .await;
     let names = |path: &str| -> Vec<String> {
         let mut names: Vec<_> = rig
             .receiver
@@ -205,14 +255,19 @@ async fn r4_patterns<L: Log>(rig: &Rig<L>) {
         names
     };
     assert_eq!(names("r4-exact"), ["call.leg.ringing"]);
-    assert_eq!(names("r4-below"), ["call.leg.ringing", "call.started", "message.received"]);
+    assert_eq!(
+        names("r4-below"),
+        ["call.leg.ringing", "call.started", "message.received"]
+    );
 }
 
 async fn one_request<L: Log>(rig: &Rig<L>, path: &'static str, event: Value) -> Request {
     let tenant = rig.tenant().await;
     rig.webhook(&tenant, "main", &["*"], path).await;
     rig.send(&tenant, event).await;
-    rig.receiver.wait(path, |books| !books.at(path).is_empty()).await;
+    rig.receiver
+        .wait(path, |books| !books.at(path).is_empty())
+        .await;
     rig.receiver.books(|books| books.at(path).remove(0))
 }
 
@@ -239,7 +294,11 @@ async fn r5_request<L: Log>(rig: &Rig<L>) {
 async fn r6_identity<L: Log>(rig: &Rig<L>) {
     let tenant = rig.tenant().await;
     rig.webhook(&tenant, "main", &["*"], "r6").await;
-    let answers = vec![Answer::Status(500), Answer::Status(503), Answer::Status(404)];
+    let answers = vec![
+        Answer::Status(500),
+        Answer::Status(503),
+        Answer::Status(404),
+    ];
     rig.receiver.first("r6", answers);
     let now = ringback_log::system_clock().now();
     let time = (now - Duration::from_secs(60)).to_string();
@@ -250,14 +309,19 @@ async fn r6_identity<L: Log>(rig: &Rig<L>) {
     assert_eq!(parked[0]["reason"], "rejected");
     let path = format!("tenants/{}/webhooks/main/replay", tenant.id);
     rig.api("POST", &path, json!({ "event": id })).await;
-    rig.receiver.wait("the replay of R6", |books| books.count("r6", id) >= 4).await;
+    rig.receiver
+        .wait("the replay of R6", |books| books.count("r6", id) >= 4)
+        .await;
     let requests = rig.receiver.books(|books| books.at("r6"));
     for request in &requests {
         assert_eq!(request.id(), id);
         assert_eq!(request.header("webhook-id"), id);
         assert_eq!(request.json()["timestamp"], json!(time));
     }
-    let attempts: Vec<_> = requests.iter().map(|r| r.header("webhook-attempt")).collect();
+    let attempts: Vec<_> = requests
+        .iter()
+        .map(|r| r.header("webhook-attempt"))
+        .collect();
     assert_eq!(attempts, ["0", "1", "2", "0"]);
 }
 
@@ -268,9 +332,13 @@ async fn r7_data<L: Log>(rig: &Rig<L>) {
     let event = format!("{{\"type\":\"cdr.completed\",\"data\":{data}}}");
     let url = format!("{}/v1/events", rig.ingest);
     let request = rig.client.post(url).bearer_auth(&tenant.token);
-    let request = request.header("content-type", "application/json").body(event);
+    let request = request
+        .header("content-type", "application/json")
+        .body(event);
     assert_eq!(request.send().await.unwrap().status().as_u16(), 202);
-    rig.receiver.wait("r7", |books| !books.at("r7").is_empty()).await;
+    rig.receiver
+        .wait("r7", |books| !books.at("r7").is_empty())
+        .await;
     let request = rig.receiver.books(|books| books.at("r7").remove(0));
     let body = std::str::from_utf8(&request.body).unwrap();
     assert!(body.ends_with(&format!("\"data\":{data}}}")), "{body}");
@@ -279,14 +347,19 @@ async fn r7_data<L: Log>(rig: &Rig<L>) {
 async fn r8_no_order<L: Log>(rig: &Rig<L>) {
     let tenant = rig.tenant().await;
     rig.webhook(&tenant, "main", &["*"], "r8").await;
-    rig.receiver.behave("r8", |books, path, _| match books.at(path).len() {
-        0 => Answer::After(Duration::from_millis(1500)),
-        _ => Answer::Status(200),
-    });
+    rig.receiver
+        .behave("r8", |books, path, _| match books.at(path).len() {
+            0 => Answer::After(Duration::from_millis(1500)),
+            _ => Answer::Status(200),
+        });
     let slow = rig.event(&tenant, "call.started").await;
-    rig.receiver.wait("the slow one", |books| books.count("r8", &slow) > 0).await;
+    rig.receiver
+        .wait("the slow one", |books| books.count("r8", &slow) > 0)
+        .await;
     let quick = rig.event(&tenant, "call.updated").await;
-    rig.receiver.wait("the quick one", |books| books.count("r8", &quick) > 0).await;
+    rig.receiver
+        .wait("the quick one", |books| books.count("r8", &quick) > 0)
+        .await;
     let quick = rig.attempts(&tenant, "main", &quick, 1).await.remove(0);
     let slow = rig.attempts(&tenant, "main", &slow, 1).await.remove(0);
     let ended = |attempt: &Value| {
@@ -300,7 +373,8 @@ async fn r8_no_order<L: Log>(rig: &Rig<L>) {
 async fn r9_only_200<L: Log>(rig: &Rig<L>) {
     let tenant = rig.tenant().await;
     rig.webhook(&tenant, "main", &["*"], "r9").await;
-    rig.receiver.behave("r9-elsewhere", |_, _, _| Answer::Status(200));
+    rig.receiver
+        .behave("r9-elsewhere", |_, _, _| Answer::Status(200));
     let elsewhere = rig.receiver.url("r9-elsewhere");
     let mut ids = Vec::new();
     let answers: Vec<_> = [201u16, 202, 204, 206, 226, 301, 302, 303, 307, 308]
@@ -326,14 +400,17 @@ async fn r9_only_200<L: Log>(rig: &Rig<L>) {
         ids.push(rig.event(&tenant, "cdr.completed").await);
     }
     rig.receiver
-        .wait("the retries of R9", |books| ids.iter().all(|id| books.count("r9", id) >= 2))
+        .wait("the retries of R9", |books| {
+            ids.iter().all(|id| books.count("r9", id) >= 2)
+        })
         .await;
     for id in &ids {
         let attempts = rig.attempts(&tenant, "main", id, 2).await;
         assert_eq!(attempts[0]["next"], "retry.300ms", "{attempts:?}");
         assert_eq!(attempts[1]["next"], "delivered");
     }
-    rig.receiver.books(|books| assert!(books.at("r9-elsewhere").is_empty()));
+    rig.receiver
+        .books(|books| assert!(books.at("r9-elsewhere").is_empty()));
 }
 
 async fn r10_404<L: Log>(rig: &Rig<L>) {
@@ -344,14 +421,18 @@ async fn r10_404<L: Log>(rig: &Rig<L>) {
     let parked = rig.parked(&tenant, "main", 1).await;
     assert_eq!(parked[0]["reason"], "rejected");
     let attempts = rig.attempts(&tenant, "main", &id, 1).await;
-    assert_eq!((attempts.len(), &attempts[0]["next"]), (1, &json!("rejected")));
+    assert_eq!(
+        (attempts.len(), &attempts[0]["next"]),
+        (1, &json!("rejected"))
+    );
     never_again(rig, "r10", &id, 1).await;
 }
 
 /// Longer than the whole shortened ladder, nothing more may come.
 async fn never_again<L: Log>(rig: &Rig<L>, path: &str, id: &str, count: usize) {
     tokio::time::sleep(Duration::from_secs(3)).await;
-    rig.receiver.books(|books| assert_eq!(books.count(path, id), count));
+    rig.receiver
+        .books(|books| assert_eq!(books.count(path, id), count));
 }
 
 async fn r11_failures<L: Log>(rig: &Rig<L>) {
@@ -359,11 +440,17 @@ async fn r11_failures<L: Log>(rig: &Rig<L>) {
     // Statuses: each failure is followed by a success.
     rig.webhook(&tenant, "statuses", &["cdr.*"], "r11").await;
     let statuses = [500, 503, 429, 410, 401];
-    rig.receiver.first("r11", statuses.map(Answer::Status).into());
+    rig.receiver
+        .first("r11", statuses.map(Answer::Status).into());
     let id = rig.event(&tenant, "cdr.completed").await;
-    rig.receiver.wait("R11's success", |books| books.count("r11", &id) >= 6).await;
+    rig.receiver
+        .wait("R11's success", |books| books.count("r11", &id) >= 6)
+        .await;
     let seen = rig.attempts(&tenant, "statuses", &id, 6).await;
-    let seen: Vec<_> = seen.iter().map(|attempt| attempt["status"].as_u64().unwrap()).collect();
+    let seen: Vec<_> = seen
+        .iter()
+        .map(|attempt| attempt["status"].as_u64().unwrap())
+        .collect();
     assert_eq!(seen, [500, 503, 429, 410, 401, 200]);
 
     // What is no answer: each kind on a webhook of its own.
@@ -430,19 +517,34 @@ async fn r12_ladder<L: Log>(rig: &Rig<L>) {
     rig.webhook(&tenant, "main", &["*"], "r12").await;
     rig.receiver.behave("r12", |_, _, _| Answer::Status(500));
     let id = rig.event(&tenant, "cdr.completed").await;
-    rig.receiver.wait("six attempts", |books| books.count("r12", &id) >= 6).await;
+    rig.receiver
+        .wait("six attempts", |books| books.count("r12", &id) >= 6)
+        .await;
     let parked = rig.parked(&tenant, "main", 1).await;
     assert_eq!(parked[0]["reason"], "exhausted");
-    let times: Vec<_> =
-        rig.receiver.books(|books| books.at("r12").iter().map(|request| request.at).collect());
+    let times: Vec<_> = rig
+        .receiver
+        .books(|books| books.at("r12").iter().map(|request| request.at).collect());
     for (pair, tier) in times.windows(2).zip(rig.schedule.tiers()) {
         let waited: Duration = pair[1] - pair[0];
         // A millisecond for the granularity of record times.
-        assert!(waited + Duration::from_millis(1) >= *tier, "{waited:?} is less than {tier:?}");
+        assert!(
+            waited + Duration::from_millis(1) >= *tier,
+            "{waited:?} is less than {tier:?}"
+        );
     }
     let attempts = rig.attempts(&tenant, "main", &id, 6).await;
-    let next: Vec<_> = attempts.iter().map(|attempt| attempt["next"].as_str().unwrap()).collect();
-    let tiers = ["retry.300ms", "retry.400ms", "retry.500ms", "retry.600ms", "retry.700ms"];
+    let next: Vec<_> = attempts
+        .iter()
+        .map(|attempt| attempt["next"].as_str().unwrap())
+        .collect();
+    let tiers = [
+        "retry.300ms",
+        "retry.400ms",
+        "retry.500ms",
+        "retry.600ms",
+        "retry.700ms",
+    ];
     assert_eq!(next[..5], tiers);
     assert_eq!(next[5], "exhausted");
     never_again(rig, "r12", &id, 6).await;
@@ -469,16 +571,22 @@ async fn r13_replay<L: Log>(rig: &Rig<L>) {
     let tenant = rig.tenant().await;
     rig.webhook(&tenant, "main", &["*"], "r13-replay").await;
     // Six failures exhaust the first run; the second run fails once and then arrives.
-    rig.receiver.first("r13-replay", vec![Answer::Status(500); 7]);
+    rig.receiver
+        .first("r13-replay", vec![Answer::Status(500); 7]);
     let id = rig.event(&tenant, "cdr.completed").await;
     let parked = rig.parked(&tenant, "main", 1).await;
     assert_eq!(parked[0]["reason"], "exhausted");
     let path = format!("tenants/{}/webhooks/main/replay", tenant.id);
     let answer = rig.api("POST", &path, json!({ "all": true })).await;
     assert_eq!(answer["replayed"], 1, "{answer}");
-    rig.receiver.wait("the replay", |books| books.is_delivered(&id)).await;
+    rig.receiver
+        .wait("the replay", |books| books.is_delivered(&id))
+        .await;
     let attempts = rig.attempts(&tenant, "main", &id, 8).await;
-    let runs: Vec<_> = attempts.iter().map(|a| (a["run"].clone(), a["attempt"].clone())).collect();
+    let runs: Vec<_> = attempts
+        .iter()
+        .map(|a| (a["run"].clone(), a["attempt"].clone()))
+        .collect();
     assert_eq!(runs[6..], [(json!(1), json!(0)), (json!(1), json!(1))]);
     // Asked for again, nothing is left to replay.
     let answer = rig.api("POST", &path, json!({ "all": true })).await;

@@ -2,10 +2,16 @@
 //! pipeline, and the delivery contract as a table.
 
 // Test code: a broken expectation should panic, and its progress is printed.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
 
 pub mod append;
 pub mod contract;
 pub mod kafka;
+pub mod process;
 pub mod receiver;
 pub mod rig;

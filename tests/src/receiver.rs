@@ -31,7 +31,9 @@ pub struct Request {
 impl Request {
     /// The value of a header, as text.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     /// The body as JSON.
@@ -67,12 +69,19 @@ pub struct Books {
 impl Books {
     /// How often this event came to this path.
     pub fn count(&self, path: &str, id: &str) -> usize {
-        self.requests.iter().filter(|request| request.path == path && request.id() == id).count()
+        self.requests
+            .iter()
+            .filter(|request| request.path == path && request.id() == id)
+            .count()
     }
 
     /// The requests of a path.
     pub fn at(&self, path: &str) -> Vec<Request> {
-        self.requests.iter().filter(|request| request.path == path).cloned().collect()
+        self.requests
+            .iter()
+            .filter(|request| request.path == path)
+            .cloned()
+            .collect()
     }
 
     /// Distinct ids that were answered with 200.
@@ -116,7 +125,11 @@ impl Receiver {
         let router = Router::new().route("/{*path}", axum::routing::any(receive));
         let router = router.with_state(shared.clone());
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { address, shared, task }
+        Self {
+            address,
+            shared,
+            task,
+        }
     }
 
     /// The URL of a path.
@@ -130,13 +143,19 @@ impl Receiver {
         path: &str,
         behaviour: impl Fn(&Books, &str, &str) -> Answer + Send + Sync + 'static,
     ) {
-        self.shared.behaviours.lock().insert(path.to_owned(), Arc::new(behaviour));
+        self.shared
+            .behaviours
+            .lock()
+            .insert(path.to_owned(), Arc::new(behaviour));
     }
 
     /// Answers the first `answers.len()` requests of each event like this, then 200.
     pub fn first(&self, path: &str, answers: Vec<Answer>) {
         self.behave(path, move |books, path, id| {
-            answers.get(books.count(path, id)).cloned().unwrap_or(Answer::Status(200))
+            answers
+                .get(books.count(path, id))
+                .cloned()
+                .unwrap_or(Answer::Status(200))
         });
     }
 
@@ -167,7 +186,10 @@ impl Receiver {
                 .take(20)
                 .map(|request| format!("{} {} {:?}", request.path, request.id(), request.answer))
                 .collect();
-            panic!("waited in vain until {what}; {} requests, the last: {seen:#?}", books.requests.len());
+            panic!(
+                "waited in vain until {what}; {} requests, the last: {seen:#?}",
+                books.requests.len()
+            );
         }
     }
 }
@@ -195,7 +217,14 @@ async fn receive(
         let answer = behaviour.map_or(Answer::Status(200), |behave| behave(&books, &path, &id));
         let at = Instant::now();
         let ok = matches!(answer, Answer::Status(200) | Answer::With(200, _));
-        let request = Request { at, method, path, headers, body, answer: answer.clone() };
+        let request = Request {
+            at,
+            method,
+            path,
+            headers,
+            body,
+            answer: answer.clone(),
+        };
         books.requests.push(request);
         if ok {
             *books.by_id.entry(id).or_default() += 1;

@@ -41,7 +41,11 @@ pub fn topics(schedule: &Schedule) -> Arc<Topics> {
 
 /// Keys of every rig.
 pub fn keys() -> KeyRing {
-    KeyRing::new("test", [("test", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")]).unwrap()
+    KeyRing::new(
+        "test",
+        [("test", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")],
+    )
+    .unwrap()
 }
 
 /// A running pipeline.
@@ -88,14 +92,22 @@ impl<L: Log> Rig<L> {
         let roles = [Role::Tenants, Role::Webhooks, Role::Accounts];
         let directory = Arc::new(LiveDirectory::start(&log, &roles, || {}).unwrap());
         let loading = directory.clone();
-        let loaded = tokio::task::spawn_blocking(move || loading.wait_fresh(Duration::from_secs(60)));
+        let loaded =
+            tokio::task::spawn_blocking(move || loading.wait_fresh(Duration::from_secs(60)));
         assert!(loaded.await.unwrap(), "the configuration cannot be read");
         let (admin, listener) = listen().await;
-        let admin_config =
-            ringback_admin::Config { operator_token: OPERATOR.to_owned().into(), ..Default::default() };
-        let state =
-            AdminState::new(log.clone(), directory.clone(), keys(), admin_config, metrics.clone())
-                .unwrap();
+        let admin_config = ringback_admin::Config {
+            operator_token: OPERATOR.to_owned().into(),
+            ..Default::default()
+        };
+        let state = AdminState::new(
+            log.clone(),
+            directory.clone(),
+            keys(),
+            admin_config,
+            metrics.clone(),
+        )
+        .unwrap();
         tokio::spawn(ringback_admin::serve(listener, state, stop.clone()));
         let (ingest, listener) = listen().await;
         let state = ringback_producer::IngestState::new(
@@ -138,28 +150,40 @@ impl<L: Log> Rig<L> {
     /// Calls the admin API; the answer must be a success.
     pub async fn api(&self, method: &str, path: &str, body: Value) -> Value {
         let (status, answer) = self.try_api(method, path, body).await;
-        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+        assert!(
+            (200..300).contains(&status),
+            "{method} {path}: {status} {answer}"
+        );
         answer
     }
 
     /// Calls the admin API.
     pub async fn try_api(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let url = format!("{}/v1/{path}", self.admin);
-        let mut request = self.client.request(method.parse().unwrap(), url).bearer_auth(OPERATOR);
+        let mut request = self
+            .client
+            .request(method.parse().unwrap(), url)
+            .bearer_auth(OPERATOR);
         if !body.is_null() {
             request = request.json(&body);
         }
         let response = request.send().await.unwrap();
         let status = response.status().as_u16();
         let text = response.text().await.unwrap();
-        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        (
+            status,
+            serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        )
     }
 
     /// A fresh tenant with a token for it.
     pub async fn tenant(&self) -> TestTenant {
         let id = format!("t{}", Uuid::now_v7().simple());
-        self.api("POST", "tenants", json!({ "id": id, "title": "Test" })).await;
-        let answer = self.api("POST", "tokens", json!({ "name": "test", "tenant": id })).await;
+        self.api("POST", "tenants", json!({ "id": id, "title": "Test" }))
+            .await;
+        let answer = self
+            .api("POST", "tokens", json!({ "name": "test", "tenant": id }))
+            .await;
         let token = answer["token"].as_str().unwrap().to_owned();
         TestTenant { id, token }
     }
@@ -167,7 +191,12 @@ impl<L: Log> Rig<L> {
     /// A webhook of a tenant that posts to a path of the receiver.
     pub async fn webhook(&self, tenant: &TestTenant, name: &str, patterns: &[&str], path: &str) {
         let url = self.receiver.url(path);
-        self.webhook_with(tenant, name, json!({ "subscription": patterns, "url": url })).await;
+        self.webhook_with(
+            tenant,
+            name,
+            json!({ "subscription": patterns, "url": url }),
+        )
+        .await;
     }
 
     /// A webhook with these fields.
@@ -176,13 +205,18 @@ impl<L: Log> Rig<L> {
         for (key, value) in fields.as_object().unwrap() {
             body[key] = value.clone();
         }
-        self.api("POST", &format!("tenants/{}/webhooks", tenant.id), body).await
+        self.api("POST", &format!("tenants/{}/webhooks", tenant.id), body)
+            .await
     }
 
     /// Posts an event; returns its id. It must be accepted.
     pub async fn send(&self, tenant: &TestTenant, event: Value) -> String {
         let url = format!("{}/v1/events", self.ingest);
-        let request = self.client.post(url).bearer_auth(&tenant.token).json(&event);
+        let request = self
+            .client
+            .post(url)
+            .bearer_auth(&tenant.token)
+            .json(&event);
         let response = request.send().await.unwrap();
         let status = response.status();
         let answer: Value = response.json().await.unwrap();
@@ -192,7 +226,8 @@ impl<L: Log> Rig<L> {
 
     /// Posts an event of this type with some data.
     pub async fn event(&self, tenant: &TestTenant, name: &str) -> String {
-        self.send(tenant, json!({ "type": name, "data": { "n": 1 } })).await
+        self.send(tenant, json!({ "type": name, "data": { "n": 1 } }))
+            .await
     }
 
     /// The attempts of an event on a webhook, oldest first, when there are at least `count`.
@@ -203,7 +238,10 @@ impl<L: Log> Rig<L> {
         event: &str,
         count: usize,
     ) -> Vec<Value> {
-        let path = format!("tenants/{}/webhooks/{webhook}/attempts?event={event}", tenant.id);
+        let path = format!(
+            "tenants/{}/webhooks/{webhook}/attempts?event={event}",
+            tenant.id
+        );
         self.list(&path, "attempts", count).await
     }
 
@@ -245,5 +283,8 @@ pub struct TestTenant {
 
 async fn listen() -> (String, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    (format!("http://{}", listener.local_addr().unwrap()), listener)
+    (
+        format!("http://{}", listener.local_addr().unwrap()),
+        listener,
+    )
 }

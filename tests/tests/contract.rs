@@ -1,5 +1,13 @@
 //! The delivery contract, rule by rule, with the same code on both engines.
 
+// Test code: a broken expectation should panic, and figures are printed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
 use std::sync::Arc;
 
 use ringback_core::topics::Topics;
@@ -23,14 +31,20 @@ async fn the_contract_on_the_local_engine() {
 async fn the_contract_on_real_kafka() {
     let schedule = short_schedule();
     let server = tokio::task::spawn_blocking(kafka::shared).await.unwrap();
-    let log = open(&server.bootstrap(), topics(&schedule));
+    let log = open(server.bootstrap(), topics(&schedule));
     let rig = Rig::start(log, schedule).await;
     run_all(&rig).await;
     rig.stop().await;
 }
 
 fn open(bootstrap: &str, topics: Arc<Topics>) -> KafkaLog {
-    let prefix = topics.iter().next().unwrap().1.full_name.replace("events.cdr", "");
+    let prefix = topics
+        .iter()
+        .next()
+        .unwrap()
+        .1
+        .full_name
+        .replace("events.cdr", "");
     let config = KafkaConfig {
         bootstrap: bootstrap.to_owned(),
         group_prefix: prefix,

@@ -1,4 +1,5 @@
 //! The Kafka engine against a real broker: what only Kafka does.
+
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -1,6 +1,14 @@
 //! The real schedule (contract R12, R13) through the real dispatcher, on a simulated clock and
 //! transport: hours of waiting take as long as it takes to move the clock.
 
+// Test code: a broken expectation should panic, and figures are printed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -60,9 +68,16 @@ impl Transport for Answers {
         now: Timestamp,
     ) -> Result<Sent, Unsendable> {
         let seconds = (now.as_micros() - START) / 1_000_000;
-        self.made.lock().push((seconds, delivery.attempt, delivery.run));
+        self.made
+            .lock()
+            .push((seconds, delivery.attempt, delivery.run));
         let outcome = Outcome::Status(self.status);
-        Ok(Sent { outcome, error: None, response: None, took: Duration::from_millis(5) })
+        Ok(Sent {
+            outcome,
+            error: None,
+            response: None,
+            took: Duration::from_millis(5),
+        })
     }
 }
 
@@ -79,10 +94,17 @@ impl Rig {
     /// One tenant with one webhook that gets this status for everything.
     async fn start(status: u16) -> Self {
         let schedule = Schedule::default();
-        let config = TopicsConfig { event_partitions: 1, work_partitions: 1, ..Default::default() };
+        let config = TopicsConfig {
+            event_partitions: 1,
+            work_partitions: 1,
+            ..Default::default()
+        };
         let topics = Topics::new(&config, schedule.tiers());
         let (dir, time) = (tempfile::tempdir().unwrap(), Simulated::new());
-        let options = LocalOptions { clock: time.clock(), ..LocalOptions::default() };
+        let options = LocalOptions {
+            clock: time.clock(),
+            ..LocalOptions::default()
+        };
         let log = LocalLog::open(dir.path(), topics, options).unwrap();
         assert_eq!(log.create_topics().unwrap(), []);
         let tenant = TenantId::parse("acme").unwrap();
@@ -103,8 +125,12 @@ impl Rig {
         };
         let topic = log.topics().find(Role::Webhooks).unwrap();
         let value = serde_json::to_vec(&webhook).unwrap();
-        log.compare_and_set(topic, &webhook.key(), None, Some(&value)).unwrap();
-        let answers = Answers { status, made: Arc::default() };
+        log.compare_and_set(topic, &webhook.key(), None, Some(&value))
+            .unwrap();
+        let answers = Answers {
+            status,
+            made: Arc::default(),
+        };
         let environment = Environment {
             config: Config::default(),
             schedule,
@@ -113,7 +139,14 @@ impl Rig {
             health: Health::new(),
         };
         let dispatcher = Dispatcher::start_with(&log, environment, answers.clone()).unwrap();
-        Self { log, time, answers, dispatcher, webhook, _dir: dir }
+        Self {
+            log,
+            time,
+            answers,
+            dispatcher,
+            webhook,
+            _dir: dir,
+        }
     }
 
     /// Appends an event that was triggered so long ago.
@@ -134,7 +167,15 @@ impl Rig {
         let family = ringback_core::catalogue::Family::Cdr;
         let topic = self.log.topics().find(Role::Events(family)).unwrap();
         let (headers, value) = (buf.headers(), Some(&event.data[..]));
-        append_one(&self.log, Append { topic, key: None, headers: &headers, value });
+        append_one(
+            &self.log,
+            Append {
+                topic,
+                key: None,
+                headers: &headers,
+                value,
+            },
+        );
     }
 
     /// The parked reasons so far.
@@ -185,9 +226,16 @@ async fn the_ladder_of_the_contract_in_real_hours() {
         rig.time.advance(*wait - second);
         // The intake looks at its tiers at least once a second.
         tokio::time::sleep(Duration::from_millis(1200)).await;
-        assert_eq!(rig.answers.made.lock().len(), tier + 1, "an attempt was early");
+        assert_eq!(
+            rig.answers.made.lock().len(),
+            tier + 1,
+            "an attempt was early"
+        );
         rig.time.advance(second);
-        until("the next attempt", || rig.answers.made.lock().len() == tier + 2).await;
+        until("the next attempt", || {
+            rig.answers.made.lock().len() == tier + 2
+        })
+        .await;
     }
     until("it is parked", || !rig.parked().is_empty()).await;
     assert_eq!(rig.parked(), ["exhausted"]);
@@ -195,7 +243,11 @@ async fn the_ladder_of_the_contract_in_real_hours() {
     assert_eq!(starts, [0, 32, 272, 1292, 4412, 11_612]);
     rig.time.advance(Duration::from_secs(86_400));
     tokio::time::sleep(Duration::from_millis(1200)).await;
-    assert_eq!(rig.answers.made.lock().len(), 6, "never sent again by itself");
+    assert_eq!(
+        rig.answers.made.lock().len(),
+        6,
+        "never sent again by itself"
+    );
     rig.dispatcher.drain().await;
 }
 

@@ -74,7 +74,10 @@ impl LiveDirectory {
             stop: AtomicBool::new(false),
             on_change: Box::new(on_change),
         });
-        let mut live = Self { shared: shared.clone(), threads: Vec::new() };
+        let mut live = Self {
+            shared: shared.clone(),
+            threads: Vec::new(),
+        };
         for (index, followed) in shared.topics.iter().enumerate() {
             let follower = log.follower(followed.topic)?;
             let shared = shared.clone();
@@ -113,8 +116,9 @@ impl LiveDirectory {
         let Some(followed) = self.shared.topics.iter().find(|topic| topic.role == role) else {
             return true;
         };
-        self.shared
-            .wait(timeout, || followed.applied.load(Ordering::Acquire) > offset(revision.0))
+        self.shared.wait(timeout, || {
+            followed.applied.load(Ordering::Acquire) > offset(revision.0)
+        })
     }
 }
 
@@ -144,7 +148,9 @@ impl Shared {
                 if let Err(error) = self.directory.write().apply(followed.role, &record) {
                     tracing::error!(%error, "keeping what the configuration said before");
                 }
-                followed.applied.store(offset(record.offset) + 1, Ordering::Release);
+                followed
+                    .applied
+                    .store(offset(record.offset) + 1, Ordering::Release);
             });
             match result {
                 Ok(true) => {

@@ -13,7 +13,9 @@ use ringback_core::time::{Clock, Timestamp};
 /// The machine's clock. The one place where it is read for decisions.
 pub fn system_clock() -> Clock {
     Clock::new(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     })
 }

@@ -1,5 +1,13 @@
 //! The ingest over HTTP, on the local log: one verdict per event, and 202 only for what is durable.
 
+// Test code: a broken expectation should panic, and figures are printed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

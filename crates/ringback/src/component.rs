@@ -32,10 +32,26 @@ pub(crate) struct Components {
 }
 
 impl Components {
-    pub(crate) const ALL: Self = Self { producer: true, dispatcher: true, admin: true };
-    pub(crate) const PRODUCER: Self = Self { dispatcher: false, admin: false, ..Self::ALL };
-    pub(crate) const DISPATCHER: Self = Self { producer: false, admin: false, ..Self::ALL };
-    pub(crate) const ADMIN: Self = Self { producer: false, dispatcher: false, ..Self::ALL };
+    pub(crate) const ALL: Self = Self {
+        producer: true,
+        dispatcher: true,
+        admin: true,
+    };
+    pub(crate) const PRODUCER: Self = Self {
+        dispatcher: false,
+        admin: false,
+        ..Self::ALL
+    };
+    pub(crate) const DISPATCHER: Self = Self {
+        producer: false,
+        admin: false,
+        ..Self::ALL
+    };
+    pub(crate) const ADMIN: Self = Self {
+        producer: false,
+        dispatcher: false,
+        ..Self::ALL
+    };
 }
 
 /// Where the running components can be reached.
@@ -90,8 +106,10 @@ impl Running {
                     ));
                 }
                 let dir = config.log.local.dir.clone();
-                let log = blocking(move || LocalLog::open(&dir.join("log"), topics, LocalOptions::default()))
-                    .await?;
+                let log = blocking(move || {
+                    LocalLog::open(&dir.join("log"), topics, LocalOptions::default())
+                })
+                .await?;
                 Self::start_on(log, config, components, AnyDispatcher::Local).await
             }
             Engine::Kafka => {
@@ -125,7 +143,9 @@ impl Running {
             ringback_telemetry::serve(listener, metrics.clone(), health.clone(), shutdown.clone());
         running.servers.push(tokio::spawn(server));
         if components.producer || components.admin {
-            running.start_servers(&log, &config, components, keys.clone(), &health).await?;
+            running
+                .start_servers(&log, &config, components, keys.clone(), &health)
+                .await?;
         }
         if components.dispatcher {
             let environment = Environment {
@@ -152,8 +172,7 @@ impl Running {
         let roles = [Role::Tenants, Role::Webhooks, Role::Accounts];
         let loaded = health.component("directory");
         loaded.not_ready("the configuration is not read to its end");
-        let directory =
-            Arc::new(LiveDirectory::start(log, &roles, || {}).map_err(Failure::new)?);
+        let directory = Arc::new(LiveDirectory::start(log, &roles, || {}).map_err(Failure::new)?);
         let watched = directory.clone();
         tokio::task::spawn_blocking(move || {
             // Readiness of the servers; they check freshness themselves at every request.
@@ -164,15 +183,14 @@ impl Running {
         if components.producer {
             let (listener, address) = listen(&config.ingest.listen, "ingest.listen").await?;
             self.addresses.ingest = Some(address);
-            let state =
-                IngestState::new(
-                    log,
-                    directory.clone(),
-                    config.ingest.clone(),
-                    config.schedule.expires_after(),
-                    self.metrics.clone(),
-                )
-                .map_err(Failure::new)?;
+            let state = IngestState::new(
+                log,
+                directory.clone(),
+                config.ingest.clone(),
+                config.schedule.expires_after(),
+                self.metrics.clone(),
+            )
+            .map_err(Failure::new)?;
             let server = ringback_producer::serve(listener, state, self.shutdown.clone());
             self.servers.push(tokio::spawn(server));
         }
@@ -180,9 +198,8 @@ impl Running {
             let (listener, address) = listen(&config.admin.listen, "admin.listen").await?;
             self.addresses.admin = Some(address);
             let admin = config.admin.clone();
-            let state =
-                AdminState::new(log.clone(), directory, keys, admin, self.metrics.clone())
-                    .map_err(Failure::new)?;
+            let state = AdminState::new(log.clone(), directory, keys, admin, self.metrics.clone())
+                .map_err(Failure::new)?;
             let server = ringback_admin::serve(listener, state, self.shutdown.clone());
             self.servers.push(tokio::spawn(server));
         }
@@ -219,7 +236,10 @@ async fn prepare_topics<L: Log>(log: &L, create: bool) -> Result<(), Failure> {
     if problems.is_empty() {
         return Ok(());
     }
-    let list: Vec<_> = problems.iter().map(|problem| format!("  {problem}")).collect();
+    let list: Vec<_> = problems
+        .iter()
+        .map(|problem| format!("  {problem}"))
+        .collect();
     Err(Failure::new(format!(
         "the log's topics are not as they must be; change them or the configuration (the admin component creates what is missing):\n{}",
         list.join("\n")
@@ -228,7 +248,9 @@ async fn prepare_topics<L: Log>(log: &L, create: bool) -> Result<(), Failure> {
 
 async fn listen(address: &str, key: &str) -> Result<(TcpListener, String), Failure> {
     let failed = |error| {
-        Failure::new(format!("listening on {address}: {error}; choose another address with {key}"))
+        Failure::new(format!(
+            "listening on {address}: {error}; choose another address with {key}"
+        ))
     };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
@@ -239,7 +261,10 @@ async fn listen(address: &str, key: &str) -> Result<(TcpListener, String), Failu
 pub(crate) async fn blocking<R: Send + 'static, E: std::fmt::Display + Send + 'static>(
     work: impl FnOnce() -> Result<R, E> + Send + 'static,
 ) -> Result<R, Failure> {
-    tokio::task::spawn_blocking(work).await.map_err(Failure::new)?.map_err(Failure::new)
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(Failure::new)?
+        .map_err(Failure::new)
 }
 
 /// Completes at the next SIGINT or SIGTERM; listens from the moment it is called.

@@ -65,17 +65,30 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
     let config = demo_config(dir.path(), args.verbose)?;
     ringback_telemetry::init_logging(&config.telemetry).map_err(Failure::usage)?;
     let token = config.admin.operator_token.expose().to_owned();
-    let tiers: Vec<_> =
-        config.schedule.tiers().iter().map(|tier| duration_label(*tier)).collect();
+    let tiers: Vec<_> = config
+        .schedule
+        .tiers()
+        .iter()
+        .map(|tier| duration_label(*tier))
+        .collect();
     let began = Instant::now();
 
-    out!("Ringback's tour: the whole pipeline in this process, in {}", dir.path().display());
-    out!("Retry tiers are shortened to {}; everything else is as in production.\n", tiers.join(", "));
+    out!(
+        "Ringback's tour: the whole pipeline in this process, in {}",
+        dir.path().display()
+    );
+    out!(
+        "Retry tiers are shortened to {}; everything else is as in production.\n",
+        tiers.join(", ")
+    );
     let running = Running::start(config, Components::ALL).await?;
     let (mut tour, token) = Tour::start(&running, token).await?;
 
     out!("1. A tenant with two webhooks: CDR Events (a preset) and one for call.*");
-    out!("   ringback tenant add acme; ringback webhook add acme cdr --url {}\n", tour.url("cdr"));
+    out!(
+        "   ringback tenant add acme; ringback webhook add acme cdr --url {}\n",
+        tour.url("cdr")
+    );
 
     out!("2. The call detail records of 50 recorded calls of a real PBX go in");
     let sent = tour.send(&token, "cdr", RECORDED_CDRS, CDR_MAPPING).await?;
@@ -83,8 +96,13 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
     out!("   {sent} accepted, {} delivered\n", tour.delivered.len());
 
     out!("3. The receiver breaks: it answers 503. Channel events of the same calls go in");
-    tour.receiver.set_behaviour(Behaviour { status: 503, ..Behaviour::default() });
-    let more = tour.send(&token, "calls", RECORDED_CHANNEL_EVENTS, CHANNEL_MAPPING).await?;
+    tour.receiver.set_behaviour(Behaviour {
+        status: 503,
+        ..Behaviour::default()
+    });
+    let more = tour
+        .send(&token, "calls", RECORDED_CHANNEL_EVENTS, CHANNEL_MAPPING)
+        .await?;
     tour.failed(more).await?;
     out!("   {more} accepted; every one failed and waits on its tier:");
     tour.settle_for(Duration::from_secs(3)).await?;
@@ -98,13 +116,29 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
     out!("");
 
     out!("5. One event is answered 404: its retries stop at once, and it is parked");
-    tour.receiver.set_behaviour(Behaviour { status: 404, ..Behaviour::default() });
-    let last = tour.send(&token, "cdr", r#"{"uniqueid":"demo","sequence":0,"linkedid":"demo"}"#, CDR_MAPPING).await?;
+    tour.receiver.set_behaviour(Behaviour {
+        status: 404,
+        ..Behaviour::default()
+    });
+    let last = tour
+        .send(
+            &token,
+            "cdr",
+            r#"{"uniqueid":"demo","sequence":0,"linkedid":"demo"}"#,
+            CDR_MAPPING,
+        )
+        .await?;
     let parked = tour.parked().await?;
-    out!("   parked: {} because {}", parked["event"], parked["reason"]);
+    let field = |name: &str| parked[name].as_str().unwrap_or_default().to_owned();
+    out!("   parked: {} because {}", field("event"), field("reason"));
     tour.receiver.set_behaviour(Behaviour::default());
-    let replayed = tour.api("POST", "webhooks/cdr/replay", json!({ "all": true })).await?;
-    out!("   ringback replay acme cdr --all: {} sent again, as a new run\n", replayed["replayed"]);
+    let replayed = tour
+        .api("POST", "webhooks/cdr/replay", json!({ "all": true }))
+        .await?;
+    out!(
+        "   ringback replay acme cdr --all: {} sent again, as a new run\n",
+        replayed["replayed"]
+    );
     let all = sent + more + last;
     tour.arrived(all).await?;
 
@@ -114,9 +148,11 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
 
 fn demo_config(dir: &Path, verbose: bool) -> Result<Config, Failure> {
     let mut config = Config::default();
-    for listen in
-        [&mut config.ingest.listen, &mut config.admin.listen, &mut config.telemetry.listen]
-    {
+    for listen in [
+        &mut config.ingest.listen,
+        &mut config.admin.listen,
+        &mut config.telemetry.listen,
+    ] {
         "127.0.0.1:0".clone_into(listen);
     }
     config.log.local.dir = dir.to_path_buf();
@@ -169,12 +205,28 @@ impl Tour {
             failures: 0,
             duplicates: 0,
         };
-        tour.call("POST", "/v1/tenants", json!({ "id": "acme", "title": "Acme" })).await?;
-        tour.api("POST", "webhooks", json!({ "name": "cdr", "url": tour.url("cdr") })).await?;
-        let calls = json!({ "name": "calls", "url": tour.url("calls"), "subscription": ["call.*"] });
+        tour.call(
+            "POST",
+            "/v1/tenants",
+            json!({ "id": "acme", "title": "Acme" }),
+        )
+        .await?;
+        tour.api(
+            "POST",
+            "webhooks",
+            json!({ "name": "cdr", "url": tour.url("cdr") }),
+        )
+        .await?;
+        let calls =
+            json!({ "name": "calls", "url": tour.url("calls"), "subscription": ["call.*"] });
         tour.api("POST", "webhooks", calls).await?;
-        let issued =
-            tour.call("POST", "/v1/tokens", json!({ "name": "demo", "tenant": "acme" })).await?;
+        let issued = tour
+            .call(
+                "POST",
+                "/v1/tokens",
+                json!({ "name": "demo", "tenant": "acme" }),
+            )
+            .await?;
         let secret = Secret::new(issued["token"].as_str().unwrap_or_default());
         Ok((tour, secret))
     }
@@ -185,24 +237,31 @@ impl Tour {
 
     /// Calls the administration about the tour's tenant.
     async fn api(&self, method: &str, path: &str, body: Value) -> Result<Value, Failure> {
-        self.call(method, &format!("/v1/tenants/acme/{path}"), body).await
+        self.call(method, &format!("/v1/tenants/acme/{path}"), body)
+            .await
     }
 
     async fn call(&self, method: &str, path: &str, body: Value) -> Result<Value, Failure> {
-        let failed = |error: &dyn std::fmt::Display| Failure::new(format!("{method} {path}: {error}"));
-        let method = method.parse::<reqwest::Method>().map_err(|error| failed(&error))?;
+        let failed =
+            |error: &dyn std::fmt::Display| Failure::new(format!("{method} {path}: {error}"));
+        let method = method
+            .parse::<reqwest::Method>()
+            .map_err(|error| failed(&error))?;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let mut request =
-                self.client.request(method.clone(), format!("{}{path}", self.admin));
+            let mut request = self
+                .client
+                .request(method.clone(), format!("{}{path}", self.admin));
             if !body.is_null() {
                 request = request.json(&body);
             }
             let sent = request.bearer_auth(&self.token).send().await;
             let response = sent.map_err(|error| failed(&http::describe(&error)))?;
             let status = response.status();
-            let answer: Value =
-                response.json().await.map_err(|error| failed(&http::describe(&error)))?;
+            let answer: Value = response
+                .json()
+                .await
+                .map_err(|error| failed(&http::describe(&error)))?;
             if status.is_success() {
                 return Ok(answer);
             }
@@ -244,15 +303,27 @@ impl Tour {
             )));
         };
         let text = |name: &str| {
-            request.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+            request
+                .headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
         };
         let id = text("webhook-id").to_owned();
-        *self.seen.entry(text("webhook-attempt").to_owned()).or_default() += 1;
+        *self
+            .seen
+            .entry(text("webhook-attempt").to_owned())
+            .or_default() += 1;
         if self.shown < SHOWN {
             self.shown += 1;
             let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-            let (path, kind, subject) = (request.uri.path(), &body["type"], &body["subject"]);
-            out!("   {} {path} {id} {kind} {subject} → {}", request.method, request.status);
+            let field = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+            let (path, kind, subject) = (request.uri.path(), field("type"), field("subject"));
+            out!(
+                "   {} {path} {id} {kind} {subject} → {}",
+                request.method,
+                request.status
+            );
         } else if self.shown == SHOWN {
             self.shown += 1;
             out!("   …");
@@ -286,7 +357,9 @@ impl Tour {
     /// Lets some time of the story pass, noting what comes.
     async fn settle_for(&mut self, time: Duration) -> Result<(), Failure> {
         let until = Instant::now() + time;
-        while let Ok(result) = tokio::time::timeout_at(until.into(), self.next(until + PATIENCE)).await {
+        while let Ok(result) =
+            tokio::time::timeout_at(until.into(), self.next(until + PATIENCE)).await
+        {
             result?;
         }
         Ok(())
@@ -294,7 +367,10 @@ impl Tour {
 
     fn show_tiers(&self, running: &Running) {
         let text = running.metrics.expose();
-        for line in text.lines().filter(|line| line.starts_with("ringback_deliveries_retried")) {
+        for line in text
+            .lines()
+            .filter(|line| line.starts_with("ringback_deliveries_retried"))
+        {
             if let Some((_, rest)) = line.split_once("topic=\"")
                 && let Some((topic, count)) = rest.split_once("\"}")
             {
@@ -305,16 +381,23 @@ impl Tour {
 
     /// Shows the attempts of one event that had to be retried.
     async fn show_attempts(&self) -> Result<(), Failure> {
-        let list = self.api("GET", "webhooks/calls/attempts?limit=50", Value::Null).await?;
+        let list = self
+            .api("GET", "webhooks/calls/attempts?limit=50", Value::Null)
+            .await?;
         let rows = list["attempts"].as_array().cloned().unwrap_or_default();
-        let Some(event) = rows.first().map(|row| row["event"].clone()) else { return Ok(()) };
+        let Some(event) = rows.first().map(|row| row["event"].clone()) else {
+            return Ok(());
+        };
         let event = event.as_str().unwrap_or_default();
         let path = format!("webhooks/calls/attempts?event={event}");
         let list = self.api("GET", &path, Value::Null).await?;
         out!("   ringback attempts list acme calls --event {event}");
         for row in list["attempts"].as_array().into_iter().flatten().rev() {
             let (attempt, status, next) = (&row["attempt"], &row["status"], &row["next"]);
-            out!("   attempt {attempt}: {status} → {}", next.as_str().unwrap_or_default());
+            out!(
+                "   attempt {attempt}: {status} → {}",
+                next.as_str().unwrap_or_default()
+            );
         }
         Ok(())
     }
@@ -341,12 +424,25 @@ impl Tour {
         out!("  accepted    {accepted}");
         out!("  delivered   {delivered}");
         out!("  duplicates  {}", self.duplicates);
-        let attempts: Vec<_> = self.seen.iter().map(|(n, count)| format!("{count}×#{n}")).collect();
-        out!("  requests    {} (attempts {})", self.seen.values().sum::<u64>(), attempts.join(", "));
-        out!("figure demo.lost {} events", accepted.saturating_sub(delivered));
+        let attempts: Vec<_> = self
+            .seen
+            .iter()
+            .map(|(n, count)| format!("{count}×#{n}"))
+            .collect();
+        out!(
+            "  requests    {} (attempts {})",
+            self.seen.values().sum::<u64>(),
+            attempts.join(", ")
+        );
+        out!(
+            "figure demo.lost {} events",
+            accepted.saturating_sub(delivered)
+        );
         out!("figure demo.seconds {:.1} s", took.as_secs_f64());
         if delivered != accepted {
-            return Err(Failure::new(format!("{delivered} of {accepted} events arrived")));
+            return Err(Failure::new(format!(
+                "{delivered} of {accepted} events arrived"
+            )));
         }
         out!("\nEvery event arrived. Next: `cargo run --release -- up` and what it prints.");
         Ok(())

@@ -30,7 +30,10 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<(), Failure> {
         Engine::Local => {
             let dir = config.log.local.dir.join("log");
             if !dir.exists() {
-                out!("log: {} does not exist yet; `ringback up` creates it", dir.display());
+                out!(
+                    "log: {} does not exist yet; `ringback up` creates it",
+                    dir.display()
+                );
                 return Ok(());
             }
             let options = LocalOptions::default();

@@ -14,12 +14,18 @@ pub(crate) struct Failure {
 impl Failure {
     /// The command could not do its work.
     pub(crate) fn new(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), code: 1 }
+        Self {
+            message: message.to_string(),
+            code: 1,
+        }
     }
 
     /// The command was called or configured wrongly.
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), code: 64 }
+        Self {
+            message: message.to_string(),
+            code: 64,
+        }
     }
 }
 

@@ -52,6 +52,8 @@ enum Command {
     Listen(listen::ListenArgs),
     /// Checks configuration and topics, and says exactly what differs
     Doctor(doctor::DoctorArgs),
+    /// Shows the effective configuration as TOML, secrets hidden
+    Config(ConfigArgs),
     /// Tenants
     #[command(subcommand)]
     Tenant(cli::TenantCommand),
@@ -81,7 +83,10 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Failure::new(format!("starting the runtime: {error}"))),
     };
@@ -104,6 +109,10 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Send(args) => send::run(args).await,
         Command::Listen(args) => listen::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
+        Command::Config(args) => {
+            out!("{}", Config::load(&args)?);
+            Ok(())
+        }
         Command::Tenant(command) => cli::tenant(command).await,
         Command::Webhook(command) => cli::webhook(command).await,
         Command::Token(command) => cli::token(command).await,

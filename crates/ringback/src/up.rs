@@ -32,7 +32,10 @@ pub(crate) async fn run(mut config: Config) -> Result<(), Failure> {
         greet(addresses, local.then_some(dir.as_path()));
     })
     .await?;
-    out!("stopped; everything accepted is in {} or delivered", "the log");
+    out!(
+        "stopped; everything accepted is in {} or delivered",
+        "the log"
+    );
     Ok(())
 }
 
@@ -44,7 +47,9 @@ pub(crate) fn provide_secrets(config: &mut Config, dir: &Path) -> Result<(), Fai
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
         .map_err(|error| Failure::new(format!("{}: {error}", made())))?;
     if !config.admin.has_operator_token() {
-        let token = keep(&dir.join(OPERATOR_TOKEN_FILE), |bytes| format!("rbo_{}", hex(bytes)))?;
+        let token = keep(&dir.join(OPERATOR_TOKEN_FILE), |bytes| {
+            format!("rbo_{}", hex(bytes))
+        })?;
         config.admin.operator_token = token.into();
     }
     if config.secrets.keys.is_empty() {
@@ -61,7 +66,12 @@ fn keep(path: &Path, make: impl Fn(&[u8]) -> String) -> Result<String, Failure> 
     };
     match fs::read_to_string(path) {
         Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
-        Ok(_) => return Err(failed("reading", &"it is empty; restore it, or remove it to get a new one")),
+        Ok(_) => {
+            return Err(failed(
+                "reading",
+                &"it is empty; restore it, or remove it to get a new one",
+            ));
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed("reading", &error)),
     }
@@ -96,7 +106,10 @@ fn greet(addresses: &Addresses, dir: Option<&Path>) {
     out!("  metrics, health   {telemetry}/metrics, /healthz, /readyz");
     if let Some(dir) = dir {
         out!("  data              {}", dir.display());
-        out!("  operator's token  {}", dir.join(OPERATOR_TOKEN_FILE).display());
+        out!(
+            "  operator's token  {}",
+            dir.join(OPERATOR_TOKEN_FILE).display()
+        );
     }
     out!("");
     out!("Next, in other terminals:");
@@ -104,6 +117,8 @@ fn greet(addresses: &Addresses, dir: Option<&Path>) {
     out!("  ringback tenant add acme");
     out!("  ringback webhook add acme cdr --url http://127.0.0.1:8090/cdr");
     out!("  ringback token add --tenant acme                   # then: export RINGBACK_TOKEN=…");
-    out!("  echo '{{\"type\":\"cdr.completed\",\"data\":{{\"caller\":\"2001\"}}}}' | ringback send");
+    out!(
+        "  echo '{{\"type\":\"cdr.completed\",\"data\":{{\"caller\":\"2001\"}}}}' | ringback send"
+    );
     out!("  ringback attempts list acme cdr");
 }

@@ -190,6 +190,9 @@ fn failure_of(status: StatusCode, problem: &Value) -> Failure {
         Some("no_such_token") => "`ringback token list` shows their ids",
         Some("tenant_exists") => "`ringback tenant show` shows it",
         Some("webhook_exists") => "`ringback webhook set` changes it",
+        Some("invalid_authentication") => {
+            "set it with --username and --password-file, or --token-file"
+        }
         Some("revision_changed") => "repeat the command",
         _ => "",
     };

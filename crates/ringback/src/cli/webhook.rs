@@ -218,7 +218,9 @@ async fn show(args: NamedArgs) -> Result<String, Failure> {
         None => text(&authentication["method"]),
     };
     let shown = fields(&[
-        ("webhook", title(&webhook)),
+        ("name", text(&webhook["name"])),
+        ("title", text(&webhook["title"])),
+        ("tenant", text(&webhook["tenant"])),
         ("id", text(&webhook["id"])),
         ("state", state(&webhook).to_owned()),
         ("subscription", text(&webhook["subscription"])),

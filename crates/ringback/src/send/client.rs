@@ -64,7 +64,12 @@ impl Ingest {
         url.set_path("/v1/events");
         url.set_query(backfill.then_some("backfill=true"));
         let client = crate::http::client()?;
-        Ok(Self { client, url, token, give_up_after })
+        Ok(Self {
+            client,
+            url,
+            token,
+            give_up_after,
+        })
     }
 
     /// Sends lines until each is accepted, refused, or given up.
@@ -125,7 +130,10 @@ impl Ingest {
             .map_or_else(|_| status.to_string(), |problem| problem.detail);
         match status.as_u16() {
             408 | 429 | 500.. => Ok(Answer::Again(detail)),
-            _ => Err(Failure::new(format!("the ingest at {} answered {status}: {detail}", self.url))),
+            _ => Err(Failure::new(format!(
+                "the ingest at {} answered {status}: {detail}",
+                self.url
+            ))),
         }
     }
 }
@@ -134,9 +142,16 @@ impl Ingest {
 fn take(lines: &mut Vec<Line>, verdicts: Verdicts, report: &Report) -> String {
     let mut again = Vec::new();
     let mut why = String::new();
-    for Refused { index, code, reason } in verdicts.refused {
+    for Refused {
+        index,
+        code,
+        reason,
+    } in verdicts.refused
+    {
         // Lines were joined without blank ones, so numbers in the batch are indices.
-        let Some(line) = lines.get(index) else { continue };
+        let Some(line) = lines.get(index) else {
+            continue;
+        };
         if code == "unavailable" {
             again.push(line.clone());
             why = reason;

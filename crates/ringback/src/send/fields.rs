@@ -36,7 +36,11 @@ pub(crate) fn parse_time(text: &str, zone: &str) -> Option<Timestamp> {
     let text = text.trim();
     if let Ok(number) = text.parse::<f64>() {
         // Seconds until the year 5138, milliseconds beyond.
-        let micros = if number.abs() < 1e11 { number * 1e6 } else { number * 1e3 };
+        let micros = if number.abs() < 1e11 {
+            number * 1e6
+        } else {
+            number * 1e3
+        };
         return (micros.is_finite() && micros.abs() < 1e17)
             .then(|| Timestamp::from_micros(micros.round() as i64));
     }

@@ -94,7 +94,10 @@ pub(crate) struct Unmappable {
 }
 
 fn unmappable(code: &'static str, reason: impl Into<String>) -> Unmappable {
-    Unmappable { code, reason: reason.into() }
+    Unmappable {
+        code,
+        reason: reason.into(),
+    }
 }
 
 impl Mapping {
@@ -103,10 +106,12 @@ impl Mapping {
         let file = match &flags.mapping {
             Some(path) => {
                 let shown = path.display();
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| Failure::usage(format!("reading the mapping {shown}: {error}")))?;
-                toml::from_str(&text)
-                    .map_err(|error| Failure::usage(format!("reading the mapping {shown}: {error}")))?
+                let text = std::fs::read_to_string(path).map_err(|error| {
+                    Failure::usage(format!("reading the mapping {shown}: {error}"))
+                })?;
+                toml::from_str(&text).map_err(|error| {
+                    Failure::usage(format!("reading the mapping {shown}: {error}"))
+                })?
             }
             None => MappingArgs::default(),
         };
@@ -124,11 +129,17 @@ impl Mapping {
         let either = |flag: Option<String>, key: Option<String>| flag.or(key);
         // A constant on the command line also beats a field in the file.
         let from = |constant: Option<String>, field: Option<String>| {
-            constant.map(From::Constant).or(field.map(|field| From::Field(Field::new(&field))))
+            constant
+                .map(From::Constant)
+                .or(field.map(|field| From::Field(Field::new(&field))))
         };
         let kind = from(flags.kind, flags.type_from).or(from(file.kind, file.type_from));
         let tenant = from(flags.tenant, flags.tenant_from).or(from(file.tenant, file.tenant_from));
-        let id = if flags.id_from.is_empty() { file.id_from } else { flags.id_from };
+        let id = if flags.id_from.is_empty() {
+            file.id_from
+        } else {
+            flags.id_from
+        };
         let subject = either(flags.subject_from, file.subject_from);
         let time = either(flags.time_from, file.time_from);
         let Some(kind) = kind else {
@@ -141,7 +152,9 @@ impl Mapping {
         };
         let zone = either(flags.time_zone, file.time_zone).unwrap_or_else(|| "Z".to_owned());
         if parse_time("2026-01-01 00:00:00", &zone).is_none() {
-            return Err(Failure::usage(format!("--time-zone {zone:?}: use Z or an offset such as +02:00")));
+            return Err(Failure::usage(format!(
+                "--time-zone {zone:?}: use Z or an offset such as +02:00"
+            )));
         }
         let source = either(flags.source, file.source).unwrap_or_else(|| "pbx".to_owned());
         let source = Source::parse(&source).map_err(Failure::usage)?;
@@ -179,7 +192,11 @@ fn with_id(line: &[u8]) -> Vec<u8> {
     let event = serde_json::from_slice::<HasId>(line);
     match (event, line.split_first()) {
         (Ok(HasId { id: None }), Some((b'{', rest))) => {
-            let comma = if rest.trim_ascii_start().starts_with(b"}") { "" } else { "," };
+            let comma = if rest.trim_ascii_start().starts_with(b"}") {
+                ""
+            } else {
+                ","
+            };
             let id = format!("{{\"id\":\"{}\"{comma}", Uuid::now_v7().as_hyphenated());
             [id.as_bytes(), rest].concat()
         }
@@ -190,19 +207,31 @@ fn with_id(line: &[u8]) -> Vec<u8> {
 impl Records {
     fn event(&self, line: &[u8]) -> Result<Option<Vec<u8>>, Unmappable> {
         let text = std::str::from_utf8(line).map_err(|error| {
-            unmappable("not_utf8", format!("not UTF-8 from byte {} on", error.valid_up_to()))
+            unmappable(
+                "not_utf8",
+                format!("not UTF-8 from byte {} on", error.valid_up_to()),
+            )
         })?;
         let raw: &RawValue = serde_json::from_str(text)
             .map_err(|error| unmappable("not_json", format!("not JSON: {error}")))?;
         let value: Value = serde_json::from_str(text)
             .map_err(|error| unmappable("not_json", format!("not JSON: {error}")))?;
         if !value.is_object() {
-            return Err(unmappable("data_not_object", "the line is not a JSON object"));
+            return Err(unmappable(
+                "data_not_object",
+                "the line is not a JSON object",
+            ));
         }
-        let Some(kind) = self.kind(&value)? else { return Ok(None) };
+        let Some(kind) = self.kind(&value)? else {
+            return Ok(None);
+        };
         let mut event = serde_json::Map::new();
         event.insert("type".to_owned(), kind.into());
-        let tenant = self.tenant.as_ref().map(|tenant| take(tenant, &value)).transpose()?;
+        let tenant = self
+            .tenant
+            .as_ref()
+            .map(|tenant| take(tenant, &value))
+            .transpose()?;
         event.insert("id".to_owned(), self.id(tenant.as_deref(), &value)?.into());
         if let Some(tenant) = tenant {
             event.insert("tenant".to_owned(), tenant.into());
@@ -210,7 +239,10 @@ impl Records {
         event.insert("source".to_owned(), self.source.as_str().into());
         if let Some(field) = &self.subject {
             let subject = need(field, &value)?;
-            event.insert("subject".to_owned(), format!("{}{subject}", self.subject_prefix).into());
+            event.insert(
+                "subject".to_owned(),
+                format!("{}{subject}", self.subject_prefix).into(),
+            );
         }
         if let Some(field) = &self.time {
             let text = need(field, &value)?;
@@ -245,7 +277,9 @@ impl Records {
         // With a tenant's own token the tenant is not in the line; its id need not be either.
         let tenant = TenantId::parse(tenant.unwrap_or("own"))
             .map_err(|error| unmappable("illegal_attribute", error.to_string()))?;
-        Ok(derive_id(&tenant, &self.source, &parts?.join("/")).as_hyphenated().to_string())
+        Ok(derive_id(&tenant, &self.source, &parts?.join("/"))
+            .as_hyphenated()
+            .to_string())
     }
 }
 
@@ -258,7 +292,10 @@ fn take(from: &From, value: &Value) -> Result<String, Unmappable> {
 
 fn need(field: &Field, value: &Value) -> Result<String, Unmappable> {
     field.text(value).ok_or_else(|| {
-        unmappable("illegal_attribute", format!("the field {} is missing or empty", field.name()))
+        unmappable(
+            "illegal_attribute",
+            format!("the field {} is missing or empty", field.name()),
+        )
     })
 }
 
@@ -306,14 +343,20 @@ mod tests {
         assert!(event(&Mapping::Events, "{}")["id"].is_string());
         let own = r#"{"id":"x","type":"a.b"}"#;
         assert_eq!(event(&Mapping::Events, own)["id"], "x");
-        assert_eq!(Mapping::Events.event(b"nonsense").unwrap().unwrap(), b"nonsense");
+        assert_eq!(
+            Mapping::Events.event(b"nonsense").unwrap().unwrap(),
+            b"nonsense"
+        );
     }
 
     #[test]
     fn types_are_translated_and_others_left_out() {
         let text = "type-from = \"eventtype\"\n[types]\nANSWER = \"call.leg.answered\"\n";
         let mapping = Mapping::parse(text).unwrap();
-        assert_eq!(event(&mapping, r#"{"eventtype":"ANSWER"}"#)["type"], "call.leg.answered");
+        assert_eq!(
+            event(&mapping, r#"{"eventtype":"ANSWER"}"#)["type"],
+            "call.leg.answered"
+        );
         assert_eq!(mapping.event(br#"{"eventtype":"SURVEY"}"#).unwrap(), None);
         let error = mapping.event(b"{}").unwrap_err();
         assert_eq!(error.code, "illegal_attribute");

@@ -31,7 +31,11 @@ pub(crate) struct SendArgs {
     /// Files of JSON lines; none or `-`: standard input
     files: Vec<PathBuf>,
     /// Address of the ingest
-    #[arg(long, env = "RINGBACK_INGEST_URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(
+        long,
+        env = "RINGBACK_INGEST_URL",
+        default_value = "http://127.0.0.1:8080"
+    )]
     to: String,
     /// Token for publishing; `ringback token add` makes one
     #[arg(long, env = "RINGBACK_TOKEN", hide_env_values = true)]
@@ -61,7 +65,12 @@ pub(crate) async fn run(args: SendArgs) -> Result<(), Failure> {
         Failure::usage("sending needs a token: use --token or RINGBACK_TOKEN; `ringback token add --tenant NAME` makes one")
     })?;
     let mapping = Mapping::load(&args.mapping)?;
-    let ingest = Ingest::new(&args.to, Secret::new(token), args.backfill, args.give_up_after)?;
+    let ingest = Ingest::new(
+        &args.to,
+        Secret::new(token),
+        args.backfill,
+        args.give_up_after,
+    )?;
     let pace = Pace {
         batch: args.batch.get() as usize,
         in_flight: args.in_flight.get() as usize,
@@ -84,7 +93,11 @@ pub(crate) struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { batch: 500, in_flight: 4, rate: None }
+        Self {
+            batch: 500,
+            in_flight: 4,
+            rate: None,
+        }
     }
 }
 
@@ -104,7 +117,9 @@ pub(crate) async fn send_all(
     let began = Instant::now();
     let mut handed = 0u64;
     // A slow rate in large requests would come in bursts.
-    let batch_max = pace.rate.map_or(pace.batch, |rate| pace.batch.min(rate.get().div_ceil(10) as usize));
+    let batch_max = pace.rate.map_or(pace.batch, |rate| {
+        pace.batch.min(rate.get().div_ceil(10) as usize)
+    });
     loop {
         let line = lines.next().await?;
         let last = line.is_none();
@@ -113,7 +128,10 @@ pub(crate) async fn send_all(
             match mapping.event(&line.text) {
                 Ok(Some(event)) => {
                     bytes += event.len();
-                    batch.push(Line { text: event, ..line });
+                    batch.push(Line {
+                        text: event,
+                        ..line
+                    });
                 }
                 Ok(None) => report.skipped(),
                 Err(refusal) => report.refused(&line, refusal.code, &refusal.reason),
@@ -124,7 +142,8 @@ pub(crate) async fn send_all(
                 joined(requests.join_next().await)?;
             }
             handed += batch.len() as u64;
-            let (ingest, report, lines) = (ingest.clone(), report.clone(), std::mem::take(&mut batch));
+            let (ingest, report, lines) =
+                (ingest.clone(), report.clone(), std::mem::take(&mut batch));
             bytes = 0;
             requests.spawn(async move { ingest.post(lines, &report).await });
             if let Some(rate) = pace.rate {
@@ -142,10 +161,14 @@ pub(crate) async fn send_all(
     Ok(report)
 }
 
-fn joined(ended: Option<Result<Result<(), Failure>, tokio::task::JoinError>>) -> Result<(), Failure> {
+fn joined(
+    ended: Option<Result<Result<(), Failure>, tokio::task::JoinError>>,
+) -> Result<(), Failure> {
     match ended {
         Some(Ok(result)) => result,
-        Some(Err(error)) => Err(Failure::new(format!("a request ended unexpectedly: {error}"))),
+        Some(Err(error)) => Err(Failure::new(format!(
+            "a request ended unexpectedly: {error}"
+        ))),
         None => Ok(()),
     }
 }

@@ -31,14 +31,19 @@ impl Lines {
         if files.is_empty() {
             files.push("-".into());
         }
-        Self { files: files.into_iter(), current: None }
+        Self {
+            files: files.into_iter(),
+            current: None,
+        }
     }
 
     /// The next line that is not blank.
     pub(crate) async fn next(&mut self) -> Result<Option<Line>, Failure> {
         loop {
             let Some((file, number, reader)) = &mut self.current else {
-                let Some(path) = self.files.next() else { return Ok(None) };
+                let Some(path) = self.files.next() else {
+                    return Ok(None);
+                };
                 self.current = Some(open(path).await?);
                 continue;
             };
@@ -52,7 +57,11 @@ impl Lines {
             let text = text.trim_ascii();
             if !text.is_empty() {
                 let text = text.to_vec();
-                return Ok(Some(Line { file: file.clone(), number: *number, text }));
+                return Ok(Some(Line {
+                    file: file.clone(),
+                    number: *number,
+                    text,
+                }));
             }
         }
     }
@@ -69,7 +78,11 @@ async fn open(
     let file = File::open(&path)
         .await
         .map_err(|error| Failure::new(format!("opening {name}: {error}")))?;
-    Ok((name.into(), 0, Box::new(BufReader::with_capacity(65_536, file))))
+    Ok((
+        name.into(),
+        0,
+        Box::new(BufReader::with_capacity(65_536, file)),
+    ))
 }
 
 /// A line to its end; of a longer one than [`LINE_BYTES_MAX`], a little more than that.

@@ -1,0 +1,205 @@
+//! The real binary as a process, to be killed.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::rig::OPERATOR;
+
+/// The binary of the profile that this test is built with, brought up to date first.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        // target/<profile>/deps/<test>
+        let test = std::env::current_exe().unwrap();
+        let dir = test.parent().unwrap().parent().unwrap();
+        let mut build = Command::new(std::env::var("CARGO").unwrap_or("cargo".into()));
+        build.args(["build", "--quiet", "--package", "ringback"]);
+        if dir.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(
+            build.status().unwrap().success(),
+            "the binary cannot be built"
+        );
+        let binary = dir.join("ringback");
+        assert!(binary.exists(), "{} was not built", binary.display());
+        binary
+    })
+}
+
+/// A loopback address that is free now.
+pub fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string()
+}
+
+/// A running `ringback`, killed when dropped.
+pub struct Process {
+    child: Child,
+    pub addresses: BTreeMap<&'static str, String>,
+    command: &'static str,
+    settings: Vec<String>,
+    dir: PathBuf,
+}
+
+impl Process {
+    /// Starts `ringback COMMAND` with these settings (`key=value`) and waits until it is ready.
+    pub async fn start(command: &'static str, dir: &Path, settings: &[String]) -> Self {
+        let addresses: BTreeMap<_, _> = ["ingest", "admin", "telemetry"]
+            .map(|part| (part, free_address()))
+            .into();
+        let child = spawn(command, dir, &addresses, settings);
+        let (settings, dir) = (settings.to_vec(), dir.to_path_buf());
+        let process = Self {
+            child,
+            addresses,
+            command,
+            settings,
+            dir,
+        };
+        process.wait_ready().await;
+        process
+    }
+
+    /// SIGKILL: it gets no chance to say goodbye.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again as it was, at the same addresses.
+    pub async fn restart(&mut self) {
+        self.child = spawn(self.command, &self.dir, &self.addresses, &self.settings);
+        self.wait_ready().await;
+    }
+
+    /// SIGTERM; waits for the end and returns the exit status.
+    pub async fn terminate(&mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        for _ in 0..600 {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{} does not end", self.command);
+    }
+
+    /// `http://…` of one of its parts.
+    pub fn url(&self, part: &str) -> String {
+        format!("http://{}", self.addresses[part])
+    }
+
+    async fn wait_ready(&self) {
+        let url = format!("{}/readyz", self.url("telemetry"));
+        let mut last = String::new();
+        for _ in 0..1200 {
+            match reqwest::get(&url).await {
+                Ok(response) if response.status().is_success() => return,
+                Ok(response) => last = response.text().await.unwrap_or_default(),
+                Err(error) => last = error.to_string(),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("`ringback {}` does not get ready: {last}", self.command);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(
+    command: &str,
+    dir: &Path,
+    addresses: &BTreeMap<&'static str, String>,
+    settings: &[String],
+) -> Child {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut process = Command::new(binary());
+    process.arg(command).current_dir(dir).stdout(Stdio::null());
+    for (part, address) in addresses {
+        process.args(["--set", &format!("{part}.listen={address}")]);
+    }
+    process.args(["--set", &format!("admin.operator_token={OPERATOR}")]);
+    process.args(["--set", "telemetry.log=warn"]);
+    for setting in settings {
+        process.args(["--set", setting]);
+    }
+    process.spawn().unwrap()
+}
+
+/// Calls an admin API; the answer must be a success. Asks again while it is starting.
+pub async fn api(client: &reqwest::Client, url: &str, method: &str, body: Value) -> Value {
+    for _ in 0..200 {
+        let request = client
+            .request(method.parse().unwrap(), url)
+            .bearer_auth(OPERATOR);
+        let response = request.json(&body).send().await.unwrap();
+        let status = response.status();
+        let answer: Value = response.json().await.unwrap();
+        if status.is_success() {
+            return answer;
+        }
+        assert_eq!(status.as_u16(), 503, "{method} {url}: {answer}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{method} {url} stays unavailable");
+}
+
+/// Posts a batch; the ids of the lines that were acknowledged. A connection that breaks
+/// acknowledges nothing.
+pub async fn post_batch(
+    client: &reqwest::Client,
+    ingest: &str,
+    token: &str,
+    ids: &[String],
+) -> Vec<String> {
+    let lines: Vec<_> = ids
+        .iter()
+        .map(|id| format!(r#"{{"id":"{id}","type":"cdr.completed","data":{{"n":1}}}}"#))
+        .collect();
+    let request = client
+        .post(format!("{ingest}/v1/events"))
+        .bearer_auth(token);
+    let request = request
+        .header("content-type", "application/x-ndjson")
+        .body(lines.join("\n"));
+    let Ok(response) = request.send().await else {
+        return vec![];
+    };
+    let Ok(answer) = response.json::<Value>().await else {
+        return vec![];
+    };
+    // A problem document says that nothing was accepted.
+    let Some(refused) = answer["refused"].as_array() else {
+        return vec![];
+    };
+    let refused: Vec<_> = refused
+        .iter()
+        .map(|row| row["index"].as_u64().unwrap())
+        .collect();
+    let kept = (0u64..)
+        .zip(ids)
+        .filter(|(index, _)| !refused.contains(index));
+    kept.map(|(_, id)| id.clone()).collect()
+}
