@@ -19,7 +19,8 @@ pub struct Config {
     pub batch_events_max: usize,
     /// Bodies being worked on at a time, in bytes; beyond, 503.
     pub in_flight_bytes_max: usize,
-    /// How long a request's body may take to arrive.
+    /// How long a request's head, and then its body, may take to arrive; an idle connection is
+    /// closed after the same time.
     #[serde(with = "duration_text")]
     pub body_timeout: Duration,
     /// How long appends may wait for each other.

@@ -1,10 +1,10 @@
 //! Events into the log, with acknowledgement.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ringback_core::catalogue::Family;
-use ringback_core::event::Event;
+use ringback_core::event::{Event, EventName};
 use ringback_core::log::{
     Append, AppendError, Appended, Appender, AppenderOptions, Completion, Log, LogError,
 };
@@ -14,8 +14,11 @@ use tokio::sync::oneshot;
 
 /// How long a publish waits for room in the queue in front of the log.
 const QUEUE_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How often it looks for room.
-const QUEUE_WAIT_STEP: Duration = Duration::from_millis(5);
+/// How often it looks for room: soon at first, then ever more rarely.
+const QUEUE_LOOK_MIN: Duration = Duration::from_millis(1);
+const QUEUE_LOOK_MAX: Duration = Duration::from_millis(50);
+/// When to try again after [`PublishError::Unavailable`].
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// How a [`Publisher`] appends.
 pub type PublisherOptions = AppenderOptions;
@@ -23,6 +26,14 @@ pub type PublisherOptions = AppenderOptions;
 /// An event was not accepted.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PublishError {
+    /// The type is one of Ringback's own notices, which nobody else may send.
+    #[error("event {id} is refused: type {name} is reserved for notices of Ringback itself")]
+    Reserved {
+        /// The event's id.
+        id: uuid::Uuid,
+        /// Its type.
+        name: EventName,
+    },
     /// The log did not acknowledge. The event may be there all the same: sending it again with the
     /// same id makes a duplicate at worst, not sending it again may lose it.
     #[error("event {id} is not acknowledged: {reason}")]
@@ -31,6 +42,8 @@ pub enum PublishError {
         id: uuid::Uuid,
         /// What the log said.
         reason: String,
+        /// When to try again.
+        retry_after: Duration,
     },
     /// The log refuses it for good.
     #[error("event {id} is refused by the log: {reason}")]
@@ -47,6 +60,7 @@ pub enum PublishError {
 pub struct Publisher<L: Log> {
     appender: L::Appender<Replies>,
     topics: Arc<Topics>,
+    internal: bool,
 }
 
 /// Tells each publish how its append ended.
@@ -64,25 +78,37 @@ impl Completion for Replies {
 }
 
 impl<L: Log> Publisher<L> {
-    /// A publisher with a queue of its own.
+    /// A publisher with a queue of its own. Ringback's own notices (`webhook.*`, `source.gap`) are
+    /// refused.
     pub fn start(log: &L, options: PublisherOptions) -> Result<Self, LogError> {
         Ok(Self {
             appender: log.appender(options, Replies)?,
             topics: log.topics().clone(),
+            internal: false,
+        })
+    }
+
+    /// A publisher for parts of Ringback itself, which may also send its notices.
+    pub fn start_internal(log: &L, options: PublisherOptions) -> Result<Self, LogError> {
+        let publisher = Self::start(log, options)?;
+        Ok(Self {
+            internal: true,
+            ..publisher
         })
     }
 
     /// Publishes an event; returns when the log has acknowledged it.
     pub async fn publish(&self, event: Event) -> Result<Appended, PublishError> {
-        let waiting = self.hand_over(&event).await;
+        let waiting = self.hand_over(&event, &mut { QUEUE_WAIT_MAX }).await;
         finish(&event, waiting).await
     }
 
     /// Publishes events side by side; returns when every one has ended, in their order.
     pub async fn publish_batch(&self, events: &[Event]) -> Vec<Result<Appended, PublishError>> {
+        let mut patience = QUEUE_WAIT_MAX;
         let mut waiting = Vec::with_capacity(events.len());
         for event in events {
-            waiting.push(self.hand_over(event).await);
+            waiting.push(self.hand_over(event, &mut patience).await);
         }
         let mut results = Vec::with_capacity(events.len());
         for (event, waiting) in events.iter().zip(waiting) {
@@ -91,38 +117,57 @@ impl<L: Log> Publisher<L> {
         results
     }
 
-    /// Hands an event to the log, waiting a little while its queue is full.
-    async fn hand_over(&self, event: &Event) -> Result<Waiting, AppendError> {
+    /// Hands an event to the log, waiting while its queue is full for at most `patience`. What was
+    /// waited in vain is gone for the rest of a batch: a log that is stuck must not be waited for
+    /// once per event.
+    async fn hand_over(
+        &self,
+        event: &Event,
+        patience: &mut Duration,
+    ) -> Result<Waiting, PublishError> {
+        if !self.internal && is_reserved(&event.name) {
+            let (id, name) = (event.id, event.name.clone());
+            return Err(PublishError::Reserved { id, name });
+        }
         let family = Family::of(event.name.as_str());
         let Some(topic) = self.topics.find(Role::Events(family)) else {
-            let (topic, reason) = (format!("events.{family}"), "no such topic".to_owned());
-            return Err(AppendError::Refused { topic, reason });
+            let reason = format!("there is no topic events.{family}");
+            return Err(PublishError::Refused {
+                id: event.id,
+                reason,
+            });
         };
         let mut buf = HeaderBuf::default();
         buf.push_event(event);
         let key = key(event);
-        let began = Instant::now();
+        let (mut reply, waiting) = oneshot::channel();
+        let mut look = QUEUE_LOOK_MIN;
         loop {
-            let (reply, waiting) = oneshot::channel();
-            let handed = {
-                let headers = buf.headers();
-                let key = Some(key.as_bytes());
-                let record = Append {
+            // The borrowed headers must not live across the wait: they are gathered per try.
+            let handed = self.appender.append(
+                Append {
                     topic,
-                    key,
-                    headers: &headers,
+                    key: Some(key.as_bytes()),
+                    headers: &buf.headers(),
                     value: Some(&event.data),
-                };
-                self.appender
-                    .append(record, reply)
-                    .map_err(|(_, error)| error)
-            };
+                },
+                reply,
+            );
             match handed {
-                Ok(()) => return Ok(waiting),
-                Err(AppendError::QueueFull) if began.elapsed() < QUEUE_WAIT_MAX => {
-                    tokio::time::sleep(QUEUE_WAIT_STEP).await;
+                Ok(()) => {
+                    if !patience.is_zero() {
+                        *patience = QUEUE_WAIT_MAX;
+                    }
+                    return Ok(waiting);
                 }
-                Err(error) => return Err(error),
+                Err((again, AppendError::QueueFull)) if !patience.is_zero() => {
+                    reply = again;
+                    let wait = look.min(*patience);
+                    tokio::time::sleep(wait).await;
+                    *patience -= wait;
+                    look = (look * 2).min(QUEUE_LOOK_MAX);
+                }
+                Err((_, error)) => return Err(publish_error(event, error)),
             }
         }
     }
@@ -132,26 +177,35 @@ type Waiting = oneshot::Receiver<Result<Appended, AppendError>>;
 
 async fn finish(
     event: &Event,
-    waiting: Result<Waiting, AppendError>,
+    waiting: Result<Waiting, PublishError>,
 ) -> Result<Appended, PublishError> {
-    let ended = match waiting {
-        // A dropped reply is an append that nobody will finish: not acknowledged.
-        Ok(waiting) => waiting.await.unwrap_or(Err(AppendError::Unavailable {
-            topic: "events".to_owned(),
+    // A dropped reply is an append that nobody will finish: not acknowledged.
+    let ended = waiting?.await.unwrap_or_else(|_| {
+        Err(AppendError::Unavailable {
+            topic: format!("events.{}", Family::of(event.name.as_str())),
             reason: "the log was closed".to_owned(),
-        })),
-        Err(error) => Err(error),
-    };
-    ended.map_err(|error| match error {
+        })
+    });
+    ended.map_err(|error| publish_error(event, error))
+}
+
+fn publish_error(event: &Event, error: AppendError) -> PublishError {
+    match error {
         AppendError::Refused { reason, .. } => PublishError::Refused {
             id: event.id,
             reason,
         },
-        other => PublishError::Unavailable {
+        AppendError::QueueFull | AppendError::Unavailable { .. } => PublishError::Unavailable {
             id: event.id,
-            reason: other.to_string(),
+            reason: error.to_string(),
+            retry_after: RETRY_AFTER,
         },
-    })
+    }
+}
+
+/// Whether a type is one of Ringback's own notices.
+pub(crate) fn is_reserved(name: &EventName) -> bool {
+    name.as_str().starts_with("webhook.") || name.as_str() == "source.gap"
 }
 
 /// One call's events stay in one partition. Events about nothing in particular are spread by their

@@ -7,7 +7,7 @@ use ringback_core::log::Log;
 use serde::Serialize;
 
 use super::events::{Intake, Refusal, UNAVAILABLE};
-use super::problem::{Problem, RETRY_AFTER};
+use super::problem::{Problem, retry_after};
 
 /// The verdicts on a batch.
 #[derive(Serialize, Debug, Default)]
@@ -31,8 +31,9 @@ pub(super) async fn lines<L: Log>(
     intake: &Intake<'_, L>,
     body: &[u8],
 ) -> Result<Response, Problem> {
-    let lines = split(body);
     let limit = intake.state.config.batch_events_max;
+    // One more than allowed tells that there are too many; millions would only cost memory.
+    let lines: Vec<_> = split(body).take(limit.saturating_add(1)).collect();
     if lines.len() > limit {
         let detail = format!("the batch has more than {limit} events; send less at a time");
         return Err(Problem::new(
@@ -88,7 +89,7 @@ fn answer(verdicts: &Verdicts) -> Response {
         .iter()
         .any(|refused| refused.code == UNAVAILABLE)
     {
-        let headers = [(header::RETRY_AFTER, RETRY_AFTER)];
+        let headers = [(header::RETRY_AFTER, retry_after())];
         return (StatusCode::SERVICE_UNAVAILABLE, headers, Json(verdicts)).into_response();
     }
     let status = match verdicts.accepted {
@@ -99,12 +100,11 @@ fn answer(verdicts: &Verdicts) -> Response {
 }
 
 /// The lines that are not blank, with their numbers.
-fn split(body: &[u8]) -> Vec<(usize, &[u8])> {
+fn split(body: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     body.split(|byte| *byte == b'\n')
         .map(<[u8]>::trim_ascii)
         .enumerate()
         .filter(|(_, line)| !line.is_empty())
-        .collect()
 }
 
 #[cfg(test)]
@@ -113,8 +113,8 @@ mod tests {
 
     #[test]
     fn blank_lines_count_but_hold_nothing() {
-        let lines = split(b"{}\r\n\n  \n{\"a\":1}\n");
+        let lines: Vec<_> = split(b"{}\r\n\n  \n{\"a\":1}\n").collect();
         assert_eq!(lines, [(0, &b"{}"[..]), (3, &b"{\"a\":1}"[..])]);
-        assert!(split(b"\n \n").is_empty());
+        assert_eq!(split(b"\n \n").count(), 0);
     }
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -36,7 +37,7 @@ enum Form {
 /// `POST /v1/events`
 pub(super) async fn post_events<L: Log>(
     State(state): State<IngestState<L>>,
-    Query(options): Query<Options>,
+    options: Result<Query<Options>, QueryRejection>,
     request: Request<Body>,
 ) -> Response {
     let began = Instant::now();
@@ -57,11 +58,15 @@ pub(super) async fn post_events<L: Log>(
 
 async fn handle<L: Log>(
     state: &Inner<L>,
-    options: Options,
+    options: Result<Query<Options>, QueryRejection>,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let token = authenticate(state, &parts.headers)?;
+    let Query(options) = options.map_err(|error| {
+        let detail = format!("{}; the one option is ?backfill=true", error.body_text());
+        Problem::new(StatusCode::BAD_REQUEST, "illegal_query", detail)
+    })?;
     let form = form(&parts.headers)?;
     let (body, _room) = read(state, &parts.headers, body).await?;
     let intake = Intake {
@@ -101,6 +106,7 @@ impl From<InvalidEvent> for Refusal {
 impl From<PublishError> for Refusal {
     fn from(error: PublishError) -> Self {
         let code = match error {
+            PublishError::Reserved { .. } => "illegal_attribute",
             PublishError::Unavailable { .. } => UNAVAILABLE,
             PublishError::Refused { .. } => "refused_by_log",
         };
@@ -133,14 +139,6 @@ impl<L: Log> Intake<'_, L> {
             let reason = format!("there is no tenant {}; add it first", event.tenant);
             return Err(Refusal {
                 code: "unknown_tenant",
-                reason,
-            });
-        }
-        let name = event.name.as_str();
-        if name.starts_with("webhook.") || name == "source.gap" {
-            let reason = format!("type {name} is reserved for notices of Ringback itself");
-            return Err(Refusal {
-                code: "illegal_attribute",
                 reason,
             });
         }
@@ -280,12 +278,6 @@ async fn read<L: Log>(
 }
 
 fn is_limit(error: &axum::Error) -> bool {
-    let mut source: Option<&dyn std::error::Error> = Some(error);
-    while let Some(inner) = source {
-        if inner.to_string().contains("length limit exceeded") {
-            return true;
-        }
-        source = inner.source();
-    }
-    false
+    let cause = std::error::Error::source(error);
+    cause.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>())
 }

@@ -3,6 +3,7 @@
 mod batch;
 mod events;
 mod problem;
+mod server;
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +11,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::post;
-use axum::serve::ListenerExt as _;
 use ringback_core::event::{InvalidEvent, Source};
 use ringback_core::log::{AppenderOptions, Log, LogError};
 use ringback_core::time::Clock;
@@ -89,17 +89,12 @@ pub async fn serve<L: Log>(
     state: IngestState<L>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
+    let patience = state.0.config.body_timeout;
     let router = Router::new()
         .route("/v1/events", post(events::post_events::<L>))
+        .method_not_allowed_fallback(problem::not_allowed)
         .fallback(problem::not_found)
         .with_state(state);
-    let listener = listener.tap_io(|stream| {
-        // Small answers, at once.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "setting TCP_NODELAY");
-        }
-    });
-    axum::serve(listener, router)
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
+    server::serve(listener, router, patience, shutdown).await;
+    Ok(())
 }

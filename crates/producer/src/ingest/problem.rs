@@ -4,6 +4,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::publisher::RETRY_AFTER;
+
 /// Why a request as a whole is not served.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Problem {
@@ -45,7 +47,7 @@ impl IntoResponse for Problem {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+                headers.insert(header::RETRY_AFTER, retry_after());
             }
             _ => {}
         }
@@ -53,8 +55,10 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Seconds after which a sender should try again.
-pub(super) const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
+/// When a sender should try again, in whole seconds.
+pub(super) fn retry_after() -> HeaderValue {
+    HeaderValue::from(RETRY_AFTER.as_secs())
+}
 
 pub(super) async fn not_found() -> Problem {
     Problem::new(
@@ -62,4 +66,11 @@ pub(super) async fn not_found() -> Problem {
         "not_found",
         "there is only POST /v1/events here",
     )
+}
+
+/// Another method than POST.
+pub(super) async fn not_allowed() -> Response {
+    let detail = "events are sent with POST";
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
+    ([(header::ALLOW, "POST")], problem).into_response()
 }

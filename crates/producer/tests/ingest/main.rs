@@ -8,157 +8,19 @@
     clippy::print_stdout
 )]
 
-use std::sync::Arc;
-use std::time::Duration;
+mod faults;
+mod log_away;
+mod peers;
+mod publisher;
+mod rig;
 
-use ringback_core::account::Token;
-use ringback_core::catalogue::Family;
-use ringback_core::event::TenantId;
-use ringback_core::log::{Log, Reader};
-use ringback_core::record::decode_event;
-use ringback_core::schedule::Schedule;
 use ringback_core::secret::Secret;
-use ringback_core::time::Timestamp;
-use ringback_core::topics::{Role, Topics, TopicsConfig};
-use ringback_core::webhook::Tenant;
-use ringback_log::directory::LiveDirectory;
-use ringback_log::local::{LocalLog, LocalOptions};
-use ringback_producer::{Config, IngestState, serve};
-use ringback_telemetry::{Counter, Metrics};
-use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use ringback_producer::Config;
+use ringback_telemetry::Counter;
+use serde_json::json;
 use uuid::Uuid;
 
-struct Rig {
-    log: LocalLog,
-    url: String,
-    own: Secret,
-    all: Secret,
-    metrics: Metrics,
-    client: reqwest::Client,
-    _dir: tempfile::TempDir,
-}
-
-impl Rig {
-    async fn start() -> Self {
-        Self::start_with(Config::default()).await
-    }
-
-    /// Tenants `acme` and `other`, a token for `acme` and one for all.
-    async fn start_with(config: Config) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let topics = TopicsConfig {
-            event_partitions: 2,
-            work_partitions: 1,
-            ..Default::default()
-        };
-        let topics = Topics::new(&topics, Schedule::default().tiers());
-        let log = LocalLog::open(dir.path(), topics, LocalOptions::default()).unwrap();
-        assert_eq!(log.create_topics().unwrap(), []);
-        for id in ["acme", "other"] {
-            let id = TenantId::parse(id).unwrap();
-            let title = String::new();
-            let tenant = Tenant {
-                version: 1,
-                id: id.clone(),
-                title,
-                created: Timestamp::EPOCH,
-            };
-            put(&log, Role::Tenants, id.as_str(), &tenant);
-        }
-        let mut tokens = ["acme", ""].into_iter().zip(1..).map(|(tenant, n)| {
-            let id = Uuid::from_u128(n);
-            let random = [u8::try_from(n).unwrap(); 32];
-            let tenant = TenantId::parse(tenant).ok();
-            let (token, text) = Token::issue(id, "test".into(), tenant, Timestamp::EPOCH, random);
-            put(&log, Role::Accounts, &id.to_string(), &token);
-            text
-        });
-        let (own, all) = (tokens.next().unwrap(), tokens.next().unwrap());
-        drop(tokens);
-        let roles = [Role::Tenants, Role::Accounts];
-        let directory = Arc::new(LiveDirectory::start(&log, &roles, || {}).unwrap());
-        assert!(directory.wait_fresh(Duration::from_secs(30)));
-        let metrics = Metrics::new();
-        let age_max = Duration::from_secs(86_400);
-        let state = IngestState::new(&log, directory, config, age_max, metrics.clone()).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/v1/events", listener.local_addr().unwrap());
-        tokio::spawn(serve(listener, state, CancellationToken::new()));
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self {
-            log,
-            url,
-            own,
-            all,
-            metrics,
-            client,
-            _dir: dir,
-        }
-    }
-
-    async fn post(&self, token: &Secret, kind: &str, body: impl Into<reqwest::Body>) -> Answer {
-        self.post_to(&self.url, token, kind, body).await
-    }
-
-    async fn post_to(
-        &self,
-        url: &str,
-        token: &Secret,
-        kind: &str,
-        body: impl Into<reqwest::Body>,
-    ) -> Answer {
-        let request = self.client.post(url).bearer_auth(token.expose());
-        let response = request
-            .header("content-type", kind)
-            .body(body)
-            .send()
-            .await
-            .unwrap();
-        let status = response.status().as_u16();
-        let retry_after = response.headers().contains_key("retry-after");
-        let body = response.json().await.unwrap();
-        Answer {
-            status,
-            retry_after,
-            body,
-        }
-    }
-
-    /// Ids in the log, of all events.
-    fn accepted(&self) -> Vec<Uuid> {
-        let mut ids = Vec::new();
-        let mut reader = self.log.reader().unwrap();
-        for family in Family::ALL {
-            let topic = self.log.topics().find(Role::Events(family)).unwrap();
-            for partition in self.log.topics().partitions(topic) {
-                let bounds = reader.bounds(partition).unwrap();
-                let take = &mut |record: ringback_core::log::Record<'_>| {
-                    ids.push(decode_event(&record).unwrap().id);
-                };
-                reader.read(partition, bounds, take).unwrap();
-            }
-        }
-        ids
-    }
-}
-
-struct Answer {
-    status: u16,
-    retry_after: bool,
-    body: Value,
-}
-
-fn put(log: &LocalLog, role: Role, key: &str, value: &impl serde::Serialize) {
-    let topic = log.topics().find(role).unwrap();
-    let value = serde_json::to_vec(value).unwrap();
-    log.compare_and_set(topic, key, None, Some(&value)).unwrap();
-}
-
-const JSON: &str = "application/json";
-const LINES: &str = "application/x-ndjson";
+use rig::{Answer, JSON, LINES, Rig};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_event_is_accepted_when_it_is_durable() {
@@ -300,50 +162,17 @@ async fn requests_that_make_no_sense_are_told_so() {
     );
     let answer = rig.post(&rig.own, LINES, "nonsense").await;
     assert_eq!((answer.status, &answer.body["accepted"]), (400, &json!(0)));
-    let response = rig.client.get(&rig.url).send().await.unwrap();
-    assert_eq!(response.status().as_u16(), 405);
-}
-
-/// Memory is bounded: what does not fit is told to come back, and is not accepted.
-#[tokio::test(flavor = "multi_thread")]
-async fn more_than_fits_is_told_to_come_back() {
-    let config = Config {
-        body_bytes_max: 4096,
-        in_flight_bytes_max: 4096,
-        ..Config::default()
-    };
-    let rig = Rig::start_with(config).await;
-    // A body that does not arrive takes all the room there is.
-    let mut stream = tokio::net::TcpStream::connect(
-        rig.url
-            .trim_start_matches("http://")
-            .split('/')
-            .next()
-            .unwrap(),
-    )
-    .await
-    .unwrap();
-    use tokio::io::AsyncWriteExt as _;
-    let head = format!(
-        "POST /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: 4000\r\n\r\n{{",
-        rig.own.expose()
+    let url = format!("{}?backfill=maybe", rig.url);
+    let answer = rig.post_to(&url, &rig.own, JSON, "{}").await;
+    assert_eq!(
+        (answer.status, code(&answer)),
+        (400, "illegal_query".to_owned())
     );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let event = r#"{"type":"cdr.completed","data":{}}"#;
-    // Until the first body is being read, the second still fits.
-    let mut refused = None;
-    for _ in 0..200 {
-        let answer = rig
-            .post(&rig.own, JSON, format!("{event}{}", " ".repeat(3000)))
-            .await;
-        if answer.status == 503 {
-            refused = Some(answer);
-            break;
-        }
-    }
-    let refused = refused.expect("the room is never full");
-    assert!(refused.retry_after);
-    drop(stream);
+    let response = rig.client.get(&rig.url).send().await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["allow"]),
+        (405, &"POST".parse().unwrap())
+    );
 }
 
 mod any_bytes {

@@ -1,0 +1,204 @@
+//! A log that refuses, delays or loses appends on command; everything else is the local log's.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ringback_core::log::{
+    Append, AppendError, Appended, Appender, AppenderOptions, Completion, Follower, Log, LogError,
+    Record, Revision, TopicProblem, WriteError,
+};
+use ringback_core::topics::{TopicId, Topics};
+use ringback_log::local::LocalLog;
+
+/// What becomes of an append.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fault {
+    /// It goes to the log.
+    None,
+    QueueFull,
+    /// It is taken, and not acknowledged.
+    Unacknowledged,
+    /// It is taken, and nothing is heard of it any more.
+    Forgotten,
+    Refused,
+}
+
+/// The faults of a log. Clones share them.
+#[derive(Clone, Default)]
+pub(crate) struct Faults(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    /// Of the next appends.
+    next: Mutex<VecDeque<Fault>>,
+    /// Of the appends after these.
+    always: Mutex<Option<Fault>>,
+    appends: AtomicUsize,
+    configuration_away: AtomicBool,
+}
+
+impl Faults {
+    pub(crate) fn next(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.0.next.lock().unwrap().extend(faults);
+    }
+
+    pub(crate) fn always(&self, fault: Fault) {
+        *self.0.always.lock().unwrap() = Some(fault);
+    }
+
+    /// How many appends were tried.
+    pub(crate) fn appends(&self) -> usize {
+        self.0.appends.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn configuration_away(&self) {
+        self.0.configuration_away.store(true, Ordering::SeqCst);
+    }
+
+    fn take(&self) -> Fault {
+        self.0.appends.fetch_add(1, Ordering::SeqCst);
+        let next = self.0.next.lock().unwrap().pop_front();
+        next.or(*self.0.always.lock().unwrap())
+            .unwrap_or(Fault::None)
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct FaultyLog {
+    log: LocalLog,
+    faults: Faults,
+}
+
+impl FaultyLog {
+    pub(crate) fn new(log: LocalLog, faults: Faults) -> Self {
+        Self { log, faults }
+    }
+}
+
+pub(crate) struct Shared<C>(Arc<C>);
+
+impl<C: Completion> Completion for Shared<C> {
+    type Token = C::Token;
+
+    fn done(&self, token: C::Token, result: Result<Appended, AppendError>) {
+        self.0.done(token, result);
+    }
+}
+
+pub(crate) struct FaultyAppender<C: Completion> {
+    appender: <LocalLog as Log>::Appender<Shared<C>>,
+    completion: Arc<C>,
+    faults: Faults,
+}
+
+impl<C: Completion> Clone for FaultyAppender<C> {
+    fn clone(&self) -> Self {
+        Self {
+            appender: self.appender.clone(),
+            completion: self.completion.clone(),
+            faults: self.faults.clone(),
+        }
+    }
+}
+
+impl<C: Completion> Appender<C> for FaultyAppender<C> {
+    fn append(&self, record: Append<'_>, token: C::Token) -> Result<(), (C::Token, AppendError)> {
+        let topic = "events".to_owned();
+        let reason = "on command".to_owned();
+        match self.faults.take() {
+            Fault::None => self.appender.append(record, token),
+            Fault::QueueFull => Err((token, AppendError::QueueFull)),
+            Fault::Refused => Err((token, AppendError::Refused { topic, reason })),
+            Fault::Unacknowledged => {
+                let error = AppendError::Unavailable { topic, reason };
+                self.completion.done(token, Err(error));
+                Ok(())
+            }
+            Fault::Forgotten => {
+                drop(token);
+                Ok(())
+            }
+        }
+    }
+
+    fn flush(&self, timeout: Duration) -> bool {
+        self.appender.flush(timeout)
+    }
+}
+
+pub(crate) struct FaultyFollower {
+    follower: <LocalLog as Log>::Follower,
+    faults: Faults,
+}
+
+impl Follower for FaultyFollower {
+    fn poll(
+        &mut self,
+        timeout: Duration,
+        handler: &mut dyn FnMut(Record<'_>),
+    ) -> Result<bool, LogError> {
+        if self.faults.0.configuration_away.load(Ordering::SeqCst) {
+            return Err(LogError::retriable("following", "on command"));
+        }
+        self.follower.poll(timeout, handler)
+    }
+}
+
+impl Log for FaultyLog {
+    type Appender<C: Completion> = FaultyAppender<C>;
+    type Consumer = <LocalLog as Log>::Consumer;
+    type Follower = FaultyFollower;
+    type Reader = <LocalLog as Log>::Reader;
+
+    fn topics(&self) -> &Arc<Topics> {
+        self.log.topics()
+    }
+
+    fn appender<C: Completion>(
+        &self,
+        options: AppenderOptions,
+        completion: C,
+    ) -> Result<FaultyAppender<C>, LogError> {
+        let completion = Arc::new(completion);
+        Ok(FaultyAppender {
+            appender: self.log.appender(options, Shared(completion.clone()))?,
+            completion,
+            faults: self.faults.clone(),
+        })
+    }
+
+    fn consumer(&self, group: &str, topics: &[TopicId]) -> Result<Self::Consumer, LogError> {
+        self.log.consumer(group, topics)
+    }
+
+    fn follower(&self, topic: TopicId) -> Result<FaultyFollower, LogError> {
+        Ok(FaultyFollower {
+            follower: self.log.follower(topic)?,
+            faults: self.faults.clone(),
+        })
+    }
+
+    fn reader(&self) -> Result<Self::Reader, LogError> {
+        self.log.reader()
+    }
+
+    fn compare_and_set(
+        &self,
+        topic: TopicId,
+        key: &str,
+        expected: Option<Revision>,
+        value: Option<&[u8]>,
+    ) -> Result<Revision, WriteError> {
+        self.log.compare_and_set(topic, key, expected, value)
+    }
+
+    fn create_topics(&self) -> Result<Vec<TopicProblem>, LogError> {
+        self.log.create_topics()
+    }
+
+    fn check_topics(&self) -> Result<Vec<TopicProblem>, LogError> {
+        self.log.check_topics()
+    }
+}
