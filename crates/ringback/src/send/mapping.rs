@@ -143,7 +143,20 @@ impl Mapping {
         let subject = either(flags.subject_from, file.subject_from);
         let time = either(flags.time_from, file.time_from);
         let Some(kind) = kind else {
-            if tenant.is_some() || !id.is_empty() || subject.is_some() || time.is_some() {
+            let texts = [
+                &flags.subject_prefix,
+                &flags.time_zone,
+                &flags.source,
+                &file.subject_prefix,
+                &file.time_zone,
+                &file.source,
+            ];
+            let mapped = [tenant.is_some(), subject.is_some(), time.is_some()];
+            if mapped.contains(&true)
+                || !id.is_empty()
+                || !file.types.is_empty()
+                || texts.iter().any(|text| text.is_some())
+            {
                 return Err(Failure::usage(
                     "the lines are mapped, but nothing says their event type: add --type or --type-from",
                 ));
@@ -187,11 +200,16 @@ impl Mapping {
 fn with_id(line: &[u8]) -> Vec<u8> {
     #[derive(Deserialize)]
     struct HasId {
-        id: Option<Value>,
+        // Any value, `null` too: a second `id` would make the event illegal.
+        #[serde(default, deserialize_with = "any")]
+        id: bool,
+    }
+    fn any<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+        serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
     }
     let event = serde_json::from_slice::<HasId>(line);
     match (event, line.split_first()) {
-        (Ok(HasId { id: None }), Some((b'{', rest))) => {
+        (Ok(HasId { id: false }), Some((b'{', rest))) => {
             let comma = if rest.trim_ascii_start().starts_with(b"}") {
                 ""
             } else {
@@ -341,8 +359,10 @@ mod tests {
         assert!(text.ends_with(&line[1..]), "{text}");
         assert!(event(&Mapping::Events, line)["id"].is_string());
         assert!(event(&Mapping::Events, "{}")["id"].is_string());
-        let own = r#"{"id":"x","type":"a.b"}"#;
-        assert_eq!(event(&Mapping::Events, own)["id"], "x");
+        for own in [r#"{"id":"x","type":"a.b"}"#, r#"{"id":null,"type":"a.b"}"#] {
+            let sent = Mapping::Events.event(own.as_bytes()).unwrap().unwrap();
+            assert_eq!(sent, own.as_bytes());
+        }
         assert_eq!(
             Mapping::Events.event(b"nonsense").unwrap().unwrap(),
             b"nonsense"
@@ -371,7 +391,13 @@ mod tests {
         assert_eq!(code(b"[]"), "data_not_object");
         assert_eq!(code(b"{}"), "illegal_attribute");
         assert!(Mapping::parse("typ = \"a\"").is_err());
-        assert!(Mapping::parse("id-from = [\"a\"]").is_err());
+        for untyped in [
+            "id-from = [\"a\"]",
+            "source = \"pbx-1\"",
+            "[types]\nA = \"a\"",
+        ] {
+            assert!(Mapping::parse(untyped).is_err(), "{untyped}");
+        }
         assert!(Mapping::parse("type = \"a\"\ntime-zone = \"CET\"").is_err());
     }
 }

@@ -5,25 +5,31 @@ mod fields;
 mod mapping;
 mod report;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use ringback_core::secret::Secret;
 use ringback_core::time::parse_duration;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::failure::Failure;
 pub(crate) use client::Ingest;
+use client::Posted;
 pub(crate) use mapping::{Mapping, MappingArgs};
 pub(crate) use report::Report;
-use source::{Line, Lines};
+use source::{LINE_BYTES_MAX, Line, Lines};
 
 /// Bytes of a batch; well below what the ingest takes.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// How long a line waits for others to share its request, when they come slowly (`tail -F`).
+const LINGER: Duration = Duration::from_millis(200);
 
 /// Options of `ringback send`.
 #[derive(Args)]
@@ -57,6 +63,9 @@ pub(crate) struct SendArgs {
     /// How long a request that is not acknowledged is repeated
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
     give_up_after: Duration,
+    /// After giving up a request, go on with the next instead of ending
+    #[arg(long)]
+    keep_going: bool,
 }
 
 /// Sends until the input ends.
@@ -67,7 +76,7 @@ pub(crate) async fn run(args: SendArgs) -> Result<(), Failure> {
     let mapping = Mapping::load(&args.mapping)?;
     let ingest = Ingest::new(
         &args.to,
-        Secret::new(token),
+        Secret::new(token.trim()),
         args.backfill,
         args.give_up_after,
     )?;
@@ -75,12 +84,17 @@ pub(crate) async fn run(args: SendArgs) -> Result<(), Failure> {
         batch: args.batch.get() as usize,
         in_flight: args.in_flight.get() as usize,
         rate: args.rate,
+        keep_going: args.keep_going,
     };
-    let report = send_all(args.files, mapping, ingest, pace, Report::on_terminal()).await?;
-    report.finish()
+    let report = Report::on_terminal();
+    let sent = send_all(args.files, mapping, ingest, pace, report.clone()).await;
+    // The summary comes first, also when sending ended early.
+    let complete = report.finish();
+    sent?;
+    complete
 }
 
-/// How fast to send.
+/// How fast to send, and what to do when it does not work.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     /// Events per request.
@@ -89,6 +103,8 @@ pub(crate) struct Pace {
     pub(crate) in_flight: usize,
     /// Events per second.
     pub(crate) rate: Option<NonZeroU32>,
+    /// Whether to go on after giving up a request.
+    pub(crate) keep_going: bool,
 }
 
 impl Default for Pace {
@@ -97,11 +113,13 @@ impl Default for Pace {
             batch: 500,
             in_flight: 4,
             rate: None,
+            keep_going: false,
         }
     }
 }
 
-/// Reads, maps and sends everything; what happened to each line is in the report.
+/// Reads, maps and sends everything; what happened to each line is in the report. On a failure, too,
+/// what was in flight has ended, and is in the report.
 pub(crate) async fn send_all(
     files: Vec<PathBuf>,
     mapping: Mapping,
@@ -109,66 +127,182 @@ pub(crate) async fn send_all(
     pace: Pace,
     report: Report,
 ) -> Result<Report, Failure> {
-    let mut lines = Lines::read(files);
-    let ingest = Arc::new(ingest);
-    let mut requests: JoinSet<Result<(), Failure>> = JoinSet::new();
-    let mut batch = Vec::new();
-    let mut bytes = 0;
-    let began = Instant::now();
-    let mut handed = 0u64;
-    // A slow rate in large requests would come in bursts.
-    let batch_max = pace.rate.map_or(pace.batch, |rate| {
-        pace.batch.min(rate.get().div_ceil(10) as usize)
-    });
-    loop {
-        let line = lines.next().await?;
-        let last = line.is_none();
-        if let Some(line) = line {
-            report.read();
-            match mapping.event(&line.text) {
-                Ok(Some(event)) => {
-                    bytes += event.len();
-                    batch.push(Line {
-                        text: event,
-                        ..line
-                    });
-                }
-                Ok(None) => report.skipped(),
-                Err(refusal) => report.refused(&line, refusal.code, &refusal.reason),
-            }
-        }
-        if batch.len() >= batch_max || bytes >= BATCH_BYTES_MAX || (last && !batch.is_empty()) {
-            while requests.len() >= pace.in_flight {
-                joined(requests.join_next().await)?;
-            }
-            handed += batch.len() as u64;
-            let (ingest, report, lines) =
-                (ingest.clone(), report.clone(), std::mem::take(&mut batch));
-            bytes = 0;
-            requests.spawn(async move { ingest.post(lines, &report).await });
-            if let Some(rate) = pace.rate {
-                let due = Duration::from_secs_f64(handed as f64 / f64::from(rate.get()));
-                tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
-            }
-        }
-        if last {
-            break;
-        }
-    }
-    while let Some(ended) = requests.join_next().await {
-        joined(Some(ended))?;
-    }
-    Ok(report)
+    send_lines(Lines::read(files), mapping, ingest, pace, report).await
 }
 
-fn joined(
-    ended: Option<Result<Result<(), Failure>, tokio::task::JoinError>>,
-) -> Result<(), Failure> {
-    match ended {
-        Some(Ok(result)) => result,
-        Some(Err(error)) => Err(Failure::new(format!(
-            "a request ended unexpectedly: {error}"
-        ))),
-        None => Ok(()),
+async fn send_lines(
+    mut lines: Lines,
+    mapping: Mapping,
+    ingest: Ingest,
+    pace: Pace,
+    report: Report,
+) -> Result<Report, Failure> {
+    let mut requests = Requests::new(ingest, pace, report.clone());
+    let mut batch = Batch::new(pace);
+    let read = loop {
+        let linger = batch.began + LINGER;
+        // In this order: as long as there are lines to read, nothing else needs attention here.
+        let line = tokio::select! {
+            biased;
+            line = lines.next() => line,
+            ended = requests.next_end() => match ended {
+                Ok(()) => continue,
+                Err(failure) => break Err(failure),
+            },
+            () = tokio::time::sleep_until(linger), if !batch.lines.is_empty() => {
+                match requests.start(batch.take()).await {
+                    Ok(()) => continue,
+                    Err(failure) => break Err(failure),
+                }
+            }
+        };
+        let line = match line {
+            Ok(Some(line)) => line,
+            // What was read before a file failed is sent all the same.
+            Ok(None) => break requests.start(batch.take()).await,
+            Err(failure) => break requests.start(batch.take()).await.and(Err(failure)),
+        };
+        report.read();
+        match judge(&mapping, line, &report) {
+            Some(event) => batch.push(event),
+            None => continue,
+        }
+        if batch.is_full()
+            && let Err(failure) = requests.start(batch.take()).await
+        {
+            break Err(failure);
+        }
+    };
+    report.unsent(batch.lines.len());
+    let rest = requests.finish().await;
+    read.and(rest).map(|()| report)
+}
+
+/// The event of a line; without one, the report knows why.
+fn judge(mapping: &Mapping, line: Line, report: &Report) -> Option<Line> {
+    if line.text.len() > LINE_BYTES_MAX {
+        let reason = format!("the line is longer than {LINE_BYTES_MAX} bytes");
+        report.refused(&line, "too_large", &reason);
+        return None;
+    }
+    match mapping.event(&line.text) {
+        Ok(Some(text)) => Some(Line { text, ..line }),
+        Ok(None) => {
+            report.skipped();
+            None
+        }
+        Err(refusal) => {
+            report.refused(&line, refusal.code, &refusal.reason);
+            None
+        }
+    }
+}
+
+/// Lines that are gathered for a request.
+struct Batch {
+    lines: Vec<Line>,
+    bytes: usize,
+    lines_max: usize,
+    /// When its first line came.
+    began: Instant,
+}
+
+impl Batch {
+    fn new(pace: Pace) -> Self {
+        // A slow rate in large requests would come in bursts.
+        let even = |rate: NonZeroU32| rate.get().div_ceil(10) as usize;
+        Self {
+            lines: Vec::new(),
+            bytes: 0,
+            lines_max: pace
+                .rate
+                .map_or(pace.batch, |rate| pace.batch.min(even(rate))),
+            began: Instant::now(),
+        }
+    }
+
+    fn push(&mut self, line: Line) {
+        if self.lines.is_empty() {
+            self.began = Instant::now();
+        }
+        self.bytes += line.text.len();
+        self.lines.push(line);
+    }
+
+    fn is_full(&self) -> bool {
+        self.lines.len() >= self.lines_max || self.bytes >= BATCH_BYTES_MAX
+    }
+
+    fn take(&mut self) -> Vec<Line> {
+        self.bytes = 0;
+        std::mem::take(&mut self.lines)
+    }
+}
+
+/// The requests in flight: bounded in number, and started no faster than asked.
+struct Requests {
+    ingest: Arc<Ingest>,
+    pace: Pace,
+    report: Report,
+    running: JoinSet<Result<Posted, Failure>>,
+    began: Instant,
+    handed: u64,
+}
+
+impl Requests {
+    fn new(ingest: Ingest, pace: Pace, report: Report) -> Self {
+        Self {
+            ingest: Arc::new(ingest),
+            pace,
+            report,
+            running: JoinSet::new(),
+            began: Instant::now(),
+            handed: 0,
+        }
+    }
+
+    /// Sends these lines as soon as there is room and it is time. On a failure they are not sent.
+    async fn start(&mut self, lines: Vec<Line>) -> Result<(), Failure> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        while self.running.len() >= self.pace.in_flight {
+            if let Err(failure) = self.next_end().await {
+                self.report.unsent(lines.len());
+                return Err(failure);
+            }
+        }
+        if let Some(rate) = self.pace.rate {
+            let due = Duration::from_secs_f64(self.handed as f64 / f64::from(rate.get()));
+            tokio::time::sleep_until(self.began + due).await;
+        }
+        self.handed += lines.len() as u64;
+        let (ingest, report) = (self.ingest.clone(), self.report.clone());
+        self.running
+            .spawn(async move { ingest.post(lines, &report).await });
+        Ok(())
+    }
+
+    /// Waits until a request ends, for good when there is none. Cancel safe.
+    async fn next_end(&mut self) -> Result<(), Failure> {
+        match self.running.join_next().await {
+            Some(Ok(Ok(Posted::Judged))) => Ok(()),
+            Some(Ok(Ok(Posted::GivenUp(_)))) if self.pace.keep_going => Ok(()),
+            Some(Ok(Ok(Posted::GivenUp(reason)))) => Err(Failure::new(format!(
+                "ended after a request that was not acknowledged for too long (--keep-going goes on, --give-up-after waits longer): {reason}"
+            ))),
+            Some(Ok(Err(failure))) => Err(failure),
+            Some(Err(error)) => Err(Failure::new(format!("a request broke off: {error}"))),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits for all of them; the first failure.
+    async fn finish(mut self) -> Result<(), Failure> {
+        let mut result = Ok(());
+        while !self.running.is_empty() {
+            result = result.and(self.next_end().await);
+        }
+        result
     }
 }

@@ -27,8 +27,25 @@ struct Inner {
     refused: AtomicU64,
     unacknowledged: AtomicU64,
     resent: AtomicU64,
+    named: AtomicU64,
     bar: ProgressBar,
     quiet: bool,
+}
+
+/// How many lines became what: `read` is the sum of the next four.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) read: u64,
+    /// Acknowledged by the ingest.
+    pub(crate) accepted: u64,
+    /// By the mapping or the ingest.
+    pub(crate) refused: u64,
+    /// Left out by the mapping.
+    pub(crate) skipped: u64,
+    /// Given up, or not sent any more.
+    pub(crate) unacknowledged: u64,
+    /// Lines that were sent once more, each time.
+    pub(crate) resent: u64,
 }
 
 impl Report {
@@ -57,6 +74,7 @@ impl Report {
             refused: AtomicU64::new(0),
             unacknowledged: AtomicU64::new(0),
             resent: AtomicU64::new(0),
+            named: AtomicU64::new(0),
             bar,
             quiet,
         }))
@@ -73,6 +91,7 @@ impl Report {
     pub(crate) fn accepted(&self, count: u64) {
         self.0.accepted.fetch_add(count, Ordering::Relaxed);
         self.0.bar.inc(count);
+        self.0.bar.set_message("");
     }
 
     pub(crate) fn resent(&self, count: usize) {
@@ -90,47 +109,63 @@ impl Report {
         self.name(line, "unavailable", reason);
     }
 
+    /// Lines that nobody will send any more; why is the failure's to say.
+    pub(crate) fn unsent(&self, count: usize) {
+        let count = count as u64;
+        self.0.unacknowledged.fetch_add(count, Ordering::Relaxed);
+    }
+
     fn name(&self, line: &Line, code: &str, reason: &str) {
-        let bad = self.bad();
-        if self.0.quiet || bad > NAMED_MAX {
+        let named = self.0.named.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.0.quiet || named > NAMED_MAX {
             return;
         }
         self.0.bar.suspend(|| {
             complain(&format!("{}:{}: {code}: {reason}", line.file, line.number));
-            if bad == NAMED_MAX {
+            if named == NAMED_MAX {
                 complain("more lines are only counted from here on");
             }
         });
     }
 
-    fn bad(&self) -> u64 {
-        self.0.refused.load(Ordering::Relaxed) + self.0.unacknowledged.load(Ordering::Relaxed)
+    pub(crate) fn counts(&self) -> Counts {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            read: count(&self.0.read),
+            accepted: count(&self.0.accepted),
+            refused: count(&self.0.refused),
+            skipped: count(&self.0.skipped),
+            unacknowledged: count(&self.0.unacknowledged),
+            resent: count(&self.0.resent),
+        }
     }
 
     /// Events that the ingest acknowledged.
     pub(crate) fn accepted_count(&self) -> u64 {
-        self.0.accepted.load(Ordering::Relaxed)
+        self.counts().accepted
     }
 
     /// Prints the summary; a failure when any line was not accepted.
     pub(crate) fn finish(&self) -> Result<(), Failure> {
-        let inner = &self.0;
-        inner.bar.finish_and_clear();
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let seconds = inner.began.elapsed().as_secs_f64();
-        let accepted = count(&inner.accepted);
+        self.0.bar.finish_and_clear();
+        let Counts {
+            read,
+            accepted,
+            refused,
+            skipped,
+            unacknowledged,
+            resent,
+        } = self.counts();
+        let seconds = self.0.began.elapsed().as_secs_f64();
+        let rate = accepted as f64 / seconds.max(0.001);
         out!(
-            "read {}, accepted {accepted}, refused {}, skipped {}, not acknowledged {}, resent {}; {seconds:.2} s, {:.0} events/s",
-            count(&inner.read),
-            count(&inner.refused),
-            count(&inner.skipped),
-            count(&inner.unacknowledged),
-            count(&inner.resent),
-            accepted as f64 / seconds.max(0.001),
+            "read {read}, accepted {accepted}, refused {refused}, skipped {skipped}, not acknowledged {unacknowledged}, resent {resent}; {seconds:.2} s, {rate:.0} events/s"
         );
-        match self.bad() {
+        match refused + unacknowledged {
             0 => Ok(()),
-            bad => Err(Failure::new(format!("{bad} lines were not accepted"))),
+            bad => Err(Failure::new(format!(
+                "{bad} of {read} lines were not accepted"
+            ))),
         }
     }
 }
