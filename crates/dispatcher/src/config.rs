@@ -52,7 +52,7 @@ impl Default for Config {
             idle_timeout: Duration::from_secs(90),
             idle_per_host: 512,
             commit_interval: Duration::from_millis(100),
-            linger: Duration::from_millis(5),
+            linger: Duration::from_millis(20),
             drain: Duration::from_secs(20),
         }
     }
