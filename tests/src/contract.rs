@@ -26,7 +26,7 @@ macro_rules! cases {
     };
 }
 
-/// The table, rules R1 to R13.
+/// The table, rules R1 to R14.
 pub fn cases<L: Log>() -> Vec<Case<L>> {
     cases! {
         "R1" "nothing is sent before a webhook is configured" => r1_nothing_by_default,
@@ -44,6 +44,7 @@ pub fn cases<L: Log>() -> Vec<Case<L>> {
         "R12" "five retries, each no earlier than its wait, then never again" => r12_ladder,
         "R13" "no attempt later than 24 h after the event" => r13_expiry,
         "R13" "a replay is a new run with a new ladder" => r13_replay,
+        "R14" "what fails for long is disabled; enabled again, it begins anew" => r14_disablement,
     }
 }
 
@@ -491,7 +492,11 @@ async fn r11_failures<L: Log>(rig: &Rig<L>) {
     let id = rig.event(&tenant, "call.started").await;
     for (kind, _) in &kinds {
         let attempts = rig.attempts(&tenant, kind, &id, 2).await;
-        assert_eq!(attempts[0]["outcome"], *kind, "{attempts:?}");
+        match (*kind, &attempts[0]["outcome"]) {
+            // A machine without a name server cannot know that a name does not exist.
+            ("dns", outcome) if outcome == "resolver" => {}
+            (kind, outcome) => assert_eq!(outcome, kind, "{attempts:?}"),
+        }
         assert_eq!(attempts[0]["next"], "retry.300ms", "{attempts:?}");
         assert!(attempts[0]["status"].is_null());
         assert!(!attempts[0]["error"].as_str().unwrap_or_default().is_empty());
@@ -525,6 +530,12 @@ async fn r12_ladder<L: Log>(rig: &Rig<L>) {
     let times: Vec<_> = rig
         .receiver
         .books(|books| books.at("r12").iter().map(|request| request.at).collect());
+    let numbers = rig.receiver.books(|books| {
+        let requests = books.at("r12");
+        let number = |request: &Request| request.header("webhook-attempt").to_owned();
+        requests.iter().map(number).collect::<Vec<_>>()
+    });
+    assert_eq!(numbers, ["0", "1", "2", "3", "4", "5"], "{times:?}");
     for (pair, tier) in times.windows(2).zip(rig.schedule.tiers()) {
         let waited: Duration = pair[1] - pair[0];
         // A millisecond for the granularity of record times.
@@ -591,4 +602,64 @@ async fn r13_replay<L: Log>(rig: &Rig<L>) {
     // Asked for again, nothing is left to replay.
     let answer = rig.api("POST", &path, json!({ "all": true })).await;
     assert_eq!(answer["replayed"], 0, "{answer}");
+}
+
+async fn r14_disablement<L: Log>(rig: &Rig<L>) {
+    let tenant = rig.tenant().await;
+    rig.webhook(&tenant, "main", &["cdr.*"], "r14").await;
+    rig.webhook(&tenant, "ops", &["webhook.*"], "r14-ops").await;
+    rig.receiver.behave("r14", |_, _, _| Answer::Status(500));
+    let path = format!("tenants/{}/webhooks/main", tenant.id);
+    let state = async || {
+        let webhook = rig.api("GET", &path, Value::Null).await;
+        webhook["health"]["state"].as_str().unwrap().to_owned()
+    };
+    // The policy wants attempts and time: events come until both are there.
+    for _ in 0..600 {
+        rig.event(&tenant, "cdr.completed").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if state().await == "disabled" {
+            break;
+        }
+    }
+    assert_eq!(state().await, "disabled");
+    let notices = |kind: &str| -> usize {
+        let seen = rig.receiver.books(|books| books.at("r14-ops"));
+        let of_kind = seen.iter().filter(|notice| notice.json()["type"] == kind);
+        of_kind.count()
+    };
+    rig.receiver
+        .wait("the notices of R14", |books| books.at("r14-ops").len() >= 2)
+        .await;
+    assert_eq!(
+        (notices("webhook.failing"), notices("webhook.disabled")),
+        (1, 1)
+    );
+    // DL6: within 2 s after the verdict is written, nothing is sent.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let meanwhile = rig.event(&tenant, "cdr.completed").await;
+    let parked = format!("{path}/parked?event={meanwhile}");
+    let parked = rig.list(&parked, "parked", 1).await;
+    assert_eq!(parked[0]["reason"], "disabled");
+    rig.receiver
+        .books(|books| assert_eq!(books.count("r14", &meanwhile), 0));
+
+    rig.receiver.behave("r14", |_, _, _| Answer::Status(200));
+    let enabled = rig
+        .api("POST", &format!("{path}/enable"), Value::Null)
+        .await;
+    assert_eq!(
+        (&enabled["generation"], &enabled["health"]["state"]),
+        (&json!(1), &json!("healthy"))
+    );
+    let _ = wait_until_sent(rig, &tenant, "r14").await;
+    let form = json!({ "reason": "disabled" });
+    rig.api("POST", &format!("{path}/replay"), form).await;
+    rig.receiver
+        .wait("what was parked, and the notice of recovery", |books| {
+            books.is_delivered(&meanwhile) && books.at("r14-ops").len() >= 3
+        })
+        .await;
+    assert_eq!(notices("webhook.recovered"), 1);
+    assert_eq!(state().await, "healthy");
 }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_admin::AdminState;
+use ringback_core::health::HealthPolicy;
 use ringback_core::log::Log;
 use ringback_core::schedule::Schedule;
 use ringback_core::secret::KeyRing;
 use ringback_core::topics::{Role, Topics, TopicsConfig};
 use ringback_dispatcher::{Dispatcher, Environment};
 use ringback_log::directory::LiveDirectory;
+use ringback_metrics::MetricsService;
 use ringback_telemetry::{Health, Metrics};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -25,6 +27,17 @@ pub const OPERATOR: &str = "operator-token-of-the-tests";
 pub fn short_schedule() -> Schedule {
     let tiers = [300, 400, 500, 600, 700].map(Duration::from_millis);
     Schedule::new(tiers.into(), Duration::from_secs(86_400)).unwrap()
+}
+
+/// A policy for tests: half a minute instead of days.
+pub fn short_policy() -> HealthPolicy {
+    HealthPolicy {
+        window: Duration::from_secs(30),
+        attempts: 8,
+        silence: Duration::from_secs(3),
+        slow_window: Duration::from_secs(600),
+        ..HealthPolicy::default()
+    }
 }
 
 /// A small table of topics with a prefix of its own.
@@ -53,6 +66,7 @@ pub struct Rig<L: Log> {
     pub log: L,
     pub receiver: Receiver,
     pub dispatcher: Option<Dispatcher<L>>,
+    metrics_service: Option<MetricsService>,
     pub schedule: Schedule,
     pub client: reqwest::Client,
     pub admin: String,
@@ -63,7 +77,7 @@ pub struct Rig<L: Log> {
 }
 
 impl<L: Log> Rig<L> {
-    /// Starts ingest, admin and a dispatcher over this log.
+    /// Starts ingest, admin, metrics and a dispatcher over this log.
     pub async fn start(log: L, schedule: Schedule) -> Self {
         let config = ringback_dispatcher::Config {
             timeout: Duration::from_secs(2),
@@ -89,7 +103,7 @@ impl<L: Log> Rig<L> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let stop = CancellationToken::new();
         let (metrics, health) = (Metrics::new(), Health::new());
-        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts];
+        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts, Role::Health];
         let directory = Arc::new(LiveDirectory::start(&log, &roles, || {}).unwrap());
         let loading = directory.clone();
         let loaded =
@@ -119,7 +133,18 @@ impl<L: Log> Rig<L> {
         )
         .unwrap();
         tokio::spawn(ringback_producer::serve(listener, state, stop.clone()));
+        let environment = ringback_metrics::Environment {
+            config: ringback_metrics::Config {
+                policy: short_policy(),
+                ..Default::default()
+            },
+            metrics: metrics.clone(),
+            health: health.clone(),
+            clock: ringback_log::system_clock(),
+        };
+        let metrics_service = MetricsService::start(&log, environment).unwrap();
         let mut rig = Self {
+            metrics_service: Some(metrics_service),
             log,
             receiver: Receiver::start().await,
             dispatcher: None,
@@ -251,7 +276,7 @@ impl<L: Log> Rig<L> {
         self.list(&path, "parked", count).await
     }
 
-    async fn list(&self, path: &str, field: &str, count: usize) -> Vec<Value> {
+    pub(crate) async fn list(&self, path: &str, field: &str, count: usize) -> Vec<Value> {
         let mut seen = Value::Null;
         for _ in 0..600 {
             seen = self.api("GET", path, Value::Null).await;
@@ -270,6 +295,11 @@ impl<L: Log> Rig<L> {
     pub async fn stop(mut self) {
         if let Some(dispatcher) = self.dispatcher.take() {
             dispatcher.drain().await;
+        }
+        if let Some(service) = self.metrics_service.take() {
+            tokio::task::spawn_blocking(|| service.drain())
+                .await
+                .unwrap();
         }
         self.stop.cancel();
     }

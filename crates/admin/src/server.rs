@@ -35,6 +35,7 @@ pub const ROUTES: &[(&[&str], &str)] = &[
     ),
     (&["POST"], "/v1/tenants/{tenant}/webhooks/{webhook}/pause"),
     (&["POST"], "/v1/tenants/{tenant}/webhooks/{webhook}/resume"),
+    (&["POST"], "/v1/tenants/{tenant}/webhooks/{webhook}/enable"),
     (&["POST"], "/v1/tenants/{tenant}/webhooks/{webhook}/test"),
     (&["GET"], "/v1/tenants/{tenant}/webhooks/{webhook}/attempts"),
     (&["GET"], "/v1/tenants/{tenant}/webhooks/{webhook}/parked"),
@@ -56,6 +57,7 @@ fn router<L: Log>(state: AdminState<L>) -> Router {
         )
         .route("/pause", post(webhooks::pause::<L>))
         .route("/resume", post(webhooks::resume::<L>))
+        .route("/enable", post(webhooks::enable::<L>))
         .route("/test", post(test_event::send::<L>))
         .route("/attempts", get(attempts::list::<L>))
         .route("/parked", get(parked::list::<L>))

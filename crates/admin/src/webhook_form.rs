@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use ringback_core::catalogue::Preset;
-use ringback_core::directory::Versioned;
+use ringback_core::directory::{Directory, Versioned};
 use ringback_core::event::TenantId;
+use ringback_core::health::State;
 use ringback_core::secret::KeyRing;
 use ringback_core::time::Timestamp;
 use ringback_core::verdict::Acknowledge;
@@ -166,9 +167,10 @@ impl WebhookChange {
     }
 }
 
-/// As the API shows a webhook. Nothing secret is in it.
-pub(crate) fn view(webhook: &Versioned<Arc<Webhook>>) -> Value {
+/// As the API shows a webhook, with the verdict on it. Nothing secret is in it.
+pub(crate) fn view(webhook: &Versioned<Arc<Webhook>>, directory: &Directory) -> Value {
     let revision = webhook.revision;
+    let health = directory.health(&webhook.value);
     let webhook = &webhook.value;
     let preset = Preset::find(webhook.name.as_str());
     json!({
@@ -183,6 +185,11 @@ pub(crate) fn view(webhook: &Versioned<Arc<Webhook>>) -> Value {
         "acknowledge": webhook.acknowledge,
         "enabled": webhook.enabled,
         "generation": webhook.generation,
+        "health": {
+            "state": health.map_or(State::Healthy, |health| health.state),
+            "since": health.map(|health| health.since),
+            "reason": health.map(|health| &health.reason),
+        },
         "created": webhook.created,
         "updated": webhook.updated,
         "revision": revision.0,

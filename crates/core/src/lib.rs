@@ -13,6 +13,7 @@ pub mod catalogue;
 pub mod clock;
 pub mod directory;
 pub mod event;
+pub mod health;
 pub mod invariant;
 pub mod lane;
 pub mod log;

@@ -57,6 +57,9 @@ pub mod header {
     pub const DETAIL: &str = "rb_detail";
 }
 
+/// [`Attempt::next`] of an attempt that succeeded.
+pub const DELIVERED: &str = "delivered";
+
 /// Why a delivery was parked.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -332,7 +335,7 @@ pub struct Attempt {
     /// The first 4 KiB of the response body; what is not UTF-8 is replaced.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub response: Option<String>,
-    /// What comes next: `delivered`, a tier's topic (`retry.32s`), or a parked reason.
+    /// What comes next: [`DELIVERED`], a tier's topic (`retry.32s`), or a parked reason.
     pub next: String,
     /// The partition was taken away in the meantime: somebody else decides what comes next.
     #[serde(default)]

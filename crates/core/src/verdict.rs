@@ -15,8 +15,10 @@ pub enum Outcome {
     Refused,
     /// The connection broke after it was made.
     Reset,
-    /// The name could not be resolved.
+    /// The name could not be resolved: it does not exist, or has no address.
     Dns,
+    /// Our own resolver failed, so nothing is known about the receiver.
+    Resolver,
     /// TLS could not be agreed on.
     Tls,
     /// The answer was not HTTP, or any other failure on the receiver's side.
@@ -32,6 +34,7 @@ impl Outcome {
             Self::Refused => "refused",
             Self::Reset => "reset",
             Self::Dns => "dns",
+            Self::Resolver => "resolver",
             Self::Tls => "tls",
             Self::Protocol => "protocol",
         }
@@ -116,7 +119,7 @@ mod tests {
     #[test]
     fn what_is_no_answer_failed() {
         use Outcome::*;
-        for outcome in [Timeout, Refused, Reset, Dns, Tls, Protocol] {
+        for outcome in [Timeout, Refused, Reset, Dns, Resolver, Tls, Protocol] {
             assert_eq!(Verdict::on(outcome, Acknowledge::Any2xx), Verdict::Failed);
         }
     }

@@ -161,10 +161,14 @@ impl<L: Log, T: Transport> Dispatcher<L, T> {
         let directory_news = Arc::new(Notify::new());
         let directory = {
             let (gauge, news) = (gauge.clone(), directory_news.clone());
-            LiveDirectory::start(log, &[Role::Tenants, Role::Webhooks], move || {
-                news.notify_waiters();
-                gauge.wake_all();
-            })?
+            LiveDirectory::start(
+                log,
+                &[Role::Tenants, Role::Webhooks, Role::Health],
+                move || {
+                    news.notify_waiters();
+                    gauge.wake_all();
+                },
+            )?
         };
         let limits = Limits {
             concurrency: config.concurrency,

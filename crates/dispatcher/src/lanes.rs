@@ -224,6 +224,9 @@ fn sendable<L: Log, T: Transport>(
     if !webhook.enabled {
         return Err(Parking::because(Reason::Paused));
     }
+    if directory.is_disabled(webhook) {
+        return Err(Parking::because(Reason::Disabled));
+    }
     if shared.schedule.expired(job.delivery.began(), now) {
         return Err(Parking::because(Reason::Expired));
     }

@@ -230,7 +230,10 @@ fn classify(error: &reqwest::Error) -> Outcome {
         }
         let text = inner.to_string();
         if text.contains("dns error") {
-            return Outcome::Dns;
+            return match inner.source().is_some_and(is_resolver_fault) {
+                true => Outcome::Resolver,
+                false => Outcome::Dns,
+            };
         }
         if text.contains("connection closed") {
             return Outcome::Reset;
@@ -242,6 +245,14 @@ fn classify(error: &reqwest::Error) -> Outcome {
     } else {
         Outcome::Protocol
     }
+}
+
+/// Whether resolving failed for want of a resolver that answers. The standard library gives no code
+/// of `getaddrinfo`, only its text, which for `EAI_AGAIN` is this in glibc and musl (they do not
+/// translate without `setlocale`, which nobody calls).
+fn is_resolver_fault(error: &(dyn std::error::Error + 'static)) -> bool {
+    let text = error.to_string().to_ascii_lowercase();
+    text.contains("temporary failure in name resolution") || text.contains("try again")
 }
 
 /// Whether an I/O error carries one of TLS, however often it was wrapped.

@@ -12,7 +12,7 @@ use ringback_core::lane::rung_for;
 use ringback_core::log::{
     Append, AppendError, Appended, Appender, AppenderOptions, Completion, Header, Log, LogError,
 };
-use ringback_core::record::{Attempt, Delivery, HeaderBuf, Reason, VERSION, header};
+use ringback_core::record::{Attempt, DELIVERED, Delivery, HeaderBuf, Reason, VERSION, header};
 use ringback_core::schedule::{Next, Schedule};
 use ringback_core::time::{Clock, Timestamp};
 use ringback_core::topics::{DEFER_RUNGS, Role, TopicId, Topics};
@@ -203,7 +203,7 @@ impl<L: Log> Settler<L> {
             response: sent.response,
             next: goes_on
                 .as_ref()
-                .map_or("delivered".to_owned(), |(name, ..)| name.clone()),
+                .map_or(DELIVERED.to_owned(), |(name, ..)| name.clone()),
             late: false,
             dispatcher: self.name.clone(),
             trace: delivery.event.traceparent.clone(),

@@ -11,6 +11,7 @@ use ringback_dispatcher::{Dispatcher, Environment};
 use ringback_log::directory::LiveDirectory;
 use ringback_log::kafka::KafkaLog;
 use ringback_log::local::{LocalLog, LocalOptions};
+use ringback_metrics::MetricsService;
 use ringback_producer::IngestState;
 use ringback_telemetry::{Health, Metrics};
 use tokio::net::TcpListener;
@@ -28,29 +29,38 @@ const SERVER_GRACE: Duration = Duration::from_secs(10);
 pub(crate) struct Components {
     pub(crate) producer: bool,
     pub(crate) dispatcher: bool,
+    pub(crate) metrics: bool,
     pub(crate) admin: bool,
 }
 
 impl Components {
+    const NONE: Self = Self {
+        producer: false,
+        dispatcher: false,
+        metrics: false,
+        admin: false,
+    };
     pub(crate) const ALL: Self = Self {
         producer: true,
         dispatcher: true,
+        metrics: true,
         admin: true,
     };
     pub(crate) const PRODUCER: Self = Self {
-        dispatcher: false,
-        admin: false,
-        ..Self::ALL
+        producer: true,
+        ..Self::NONE
     };
     pub(crate) const DISPATCHER: Self = Self {
-        producer: false,
-        admin: false,
-        ..Self::ALL
+        dispatcher: true,
+        ..Self::NONE
+    };
+    pub(crate) const METRICS: Self = Self {
+        metrics: true,
+        ..Self::NONE
     };
     pub(crate) const ADMIN: Self = Self {
-        producer: false,
-        dispatcher: false,
-        ..Self::ALL
+        admin: true,
+        ..Self::NONE
     };
 }
 
@@ -87,6 +97,7 @@ pub(crate) struct Running {
     shutdown: CancellationToken,
     servers: Vec<JoinHandle<std::io::Result<()>>>,
     dispatcher: Option<AnyDispatcher>,
+    metrics_service: Option<MetricsService>,
 }
 
 enum AnyDispatcher {
@@ -136,6 +147,7 @@ impl Running {
             shutdown: shutdown.clone(),
             servers: Vec::new(),
             dispatcher: None,
+            metrics_service: None,
         };
         let (listener, address) = listen(&config.telemetry.listen, "telemetry.listen").await?;
         running.addresses.telemetry = Some(address);
@@ -146,6 +158,17 @@ impl Running {
             running
                 .start_servers(&log, &config, components, keys.clone(), &health)
                 .await?;
+        }
+        if components.metrics {
+            let environment = ringback_metrics::Environment {
+                config: config.metrics.clone(),
+                metrics: metrics.clone(),
+                health: health.clone(),
+                clock: ringback_log::system_clock(),
+            };
+            let log = log.clone();
+            let service = blocking(move || MetricsService::start(&log, environment)).await?;
+            running.metrics_service = Some(service);
         }
         if components.dispatcher {
             let environment = Environment {
@@ -169,7 +192,7 @@ impl Running {
         keys: KeyRing,
         health: &Health,
     ) -> Result<(), Failure> {
-        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts];
+        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts, Role::Health];
         let loaded = health.component("directory");
         loaded.not_ready("the configuration is not read to its end");
         let directory = Arc::new(LiveDirectory::start(log, &roles, || {}).map_err(Failure::new)?);
@@ -221,6 +244,12 @@ impl Running {
             Some(AnyDispatcher::Local(dispatcher)) => dispatcher.drain().await,
             Some(AnyDispatcher::Kafka(dispatcher)) => dispatcher.drain().await,
             None => {}
+        }
+        // Last: it counts what the dispatcher did while it drained.
+        if let Some(service) = self.metrics_service
+            && let Err(error) = tokio::task::spawn_blocking(move || service.drain()).await
+        {
+            tracing::error!(%error, "draining metrics");
         }
     }
 }

@@ -54,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) admin: ringback_admin::Config,
     /// The delivery.
     pub(crate) dispatcher: ringback_dispatcher::Config,
+    /// The verdicts on webhooks.
+    pub(crate) metrics: ringback_metrics::Config,
     /// Logs, metrics and health.
     pub(crate) telemetry: ringback_telemetry::Config,
     /// The keys that seal the secrets of webhooks.

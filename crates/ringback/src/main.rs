@@ -44,6 +44,8 @@ enum Command {
     Producer(ConfigArgs),
     /// Only the delivery, against Kafka
     Dispatcher(ConfigArgs),
+    /// Only the verdicts on webhooks that disable those which fail, against Kafka
+    Metrics(ConfigArgs),
     /// Only the administration, against Kafka; creates missing topics
     Admin(ConfigArgs),
     /// Sends events: JSON lines from files or standard input
@@ -105,6 +107,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Demo(args) => demo::run(args).await,
         Command::Producer(args) => alone(&args, Components::PRODUCER).await,
         Command::Dispatcher(args) => alone(&args, Components::DISPATCHER).await,
+        Command::Metrics(args) => alone(&args, Components::METRICS).await,
         Command::Admin(args) => alone(&args, Components::ADMIN).await,
         Command::Send(args) => send::run(args).await,
         Command::Listen(args) => listen::run(args).await,

@@ -57,7 +57,7 @@ impl Rig {
         let topics = Topics::new(&TopicsConfig::default(), Schedule::default().tiers());
         let log = LocalLog::open(&dir.path().join("log"), topics, LocalOptions::default()).unwrap();
         assert_eq!(log.create_topics().unwrap(), []);
-        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts];
+        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts, Role::Health];
         let directory = Arc::new(LiveDirectory::start(&log, &roles, || {}).unwrap());
         assert!(directory.wait_fresh(Duration::from_secs(30)));
         let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -225,14 +225,16 @@ async fn tenants_webhooks_and_tokens_from_beginning_to_end() {
     assert!(
         rig.ok("webhook pause acme cdr")
             .await
-            .contains("replay acme cdr --reason paused")
+            .contains("ringback webhook resume acme cdr")
     );
     assert_eq!(rig.json("webhook show acme cdr").await["enabled"], false);
+    let resumed = rig.ok("webhook resume acme cdr").await;
     assert!(
-        rig.ok("webhook resume acme cdr")
-            .await
-            .starts_with("Resumed webhook cdr")
+        resumed.starts_with("Resumed webhook cdr") && resumed.contains("Replayed 0 deliveries"),
+        "{resumed}"
     );
+    let enabled = rig.ok("webhook enable acme cdr").await;
+    assert!(enabled.starts_with("Nothing to do"), "{enabled}");
 
     let token = rig.json("token add --tenant acme --name pbx").await;
     let id = token["id"].as_str().unwrap();
@@ -437,6 +439,49 @@ async fn attempts_parked_and_replay() {
             .await
             .contains("exhausted")
     );
+}
+
+/// Contract R14: a disabled webhook says so everywhere, and `enable` begins a new generation.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disabled_webhook_is_enabled_and_catches_up() {
+    let rig = Rig::new().await;
+    rig.ok("tenant add acme").await;
+    rig.ok("webhook add acme cdr --url https://a.example.com/")
+        .await;
+    let webhook = rig.json("webhook show acme cdr").await;
+    let id = webhook["id"].as_str().unwrap();
+    let health = json!({
+        "version": 1, "webhook": id, "tenant": "acme", "generation": 0, "state": "disabled",
+        "since": "2026-11-21T09:00:00Z", "reason": "60 of 60 attempts failed",
+    });
+    rig.append(Role::Health, id, &[], health.to_string().as_bytes());
+    while rig.json("webhook show acme cdr").await["health"]["state"] != "disabled" {
+        tokio::task::yield_now().await;
+    }
+    assert!(rig.ok("webhook list acme").await.contains("disabled"));
+    let shown = rig.ok("webhook show acme cdr").await;
+    assert!(shown.contains("60 of 60 attempts failed"), "{shown}");
+    let (_, said) = rig.fails("webhook test acme cdr").await;
+    assert!(said.contains("ringback webhook enable"), "{said}");
+    rig.ok("webhook pause acme cdr").await;
+    let resumed = rig.ok("webhook resume acme cdr").await;
+    assert!(
+        resumed.contains("ringback webhook enable acme cdr"),
+        "{resumed}"
+    );
+    let enabled = rig.ok("webhook enable acme cdr --replay none").await;
+    assert!(
+        enabled.starts_with("Enabled webhook cdr")
+            && enabled.contains("replay acme cdr --reason disabled"),
+        "{enabled}"
+    );
+    let webhook = rig.json("webhook show acme cdr").await;
+    assert_eq!(
+        (&webhook["generation"], &webhook["health"]["state"]),
+        (&json!(1), &json!("healthy"))
+    );
+    let again = rig.ok("webhook enable acme cdr").await;
+    assert!(again.starts_with("Nothing to do"), "{again}");
 }
 
 /// Attempts the test event as a dispatcher would.

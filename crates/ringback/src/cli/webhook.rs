@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::client::Client;
 use super::connection::Connection;
+use super::replay::Afterwards;
 use super::secret_input::AuthenticationArgs;
 use super::table::{self, clean, fields, list, moment, text};
 use super::webhook_test::{self, TestArgs};
@@ -23,8 +24,10 @@ pub(crate) enum WebhookCommand {
     Set(SetArgs),
     /// Halts deliveries; they are parked and can be replayed
     Pause(NamedArgs),
-    /// Lets deliveries flow again after a pause
-    Resume(NamedArgs),
+    /// Lets deliveries flow again after a pause, and replays what was parked meanwhile
+    Resume(ResumeArgs),
+    /// Enables a webhook that was disabled for its error rate, and replays what was parked meanwhile
+    Enable(ResumeArgs),
     /// Removes a webhook
     Remove(NamedArgs),
     /// Sends a test event, and shows what came back
@@ -47,6 +50,15 @@ impl Acknowledge {
             Self::Any2xx => "2xx",
         }
     }
+}
+
+#[derive(Args)]
+pub(crate) struct ResumeArgs {
+    #[command(flatten)]
+    named: NamedArgs,
+    /// What was parked meanwhile, to be sent now
+    #[arg(long, default_value = "records")]
+    replay: Afterwards,
 }
 
 #[derive(Args)]
@@ -118,8 +130,9 @@ pub(super) async fn run(command: WebhookCommand) -> Result<String, Failure> {
         WebhookCommand::List(args) => list_all(args).await,
         WebhookCommand::Show(args) => show(args).await,
         WebhookCommand::Set(args) => set(args).await,
-        WebhookCommand::Pause(args) => switch(args, "pause").await,
-        WebhookCommand::Resume(args) => switch(args, "resume").await,
+        WebhookCommand::Pause(args) => pause(args).await,
+        WebhookCommand::Resume(args) => resume(args).await,
+        WebhookCommand::Enable(args) => enable(args).await,
         WebhookCommand::Remove(args) => remove(args).await,
         WebhookCommand::Test(args) => webhook_test::run(args).await,
     }
@@ -227,6 +240,7 @@ async fn show(args: NamedArgs) -> Result<String, Failure> {
         ("url", text(&webhook["url"])),
         ("authentication", method),
         ("acknowledged by", text(&webhook["acknowledge"])),
+        ("health", health(&webhook)),
         ("generation", text(&webhook["generation"])),
         ("created", moment(&webhook["created"])),
         ("updated", moment(&webhook["updated"])),
@@ -266,23 +280,75 @@ async fn set(args: SetArgs) -> Result<String, Failure> {
     ))
 }
 
-async fn switch(args: NamedArgs, verb: &str) -> Result<String, Failure> {
+async fn switch(args: &NamedArgs, verb: &str) -> Result<Value, Failure> {
     let client = Client::new(&args.connection)?;
     let path = ["tenants", &args.tenant, "webhooks", &args.webhook, verb];
-    let webhook = client.post(&path, &json!({})).await?.body;
+    Ok(client.post(&path, &json!({})).await?.body)
+}
+
+async fn pause(args: NamedArgs) -> Result<String, Failure> {
+    let webhook = switch(&args, "pause").await?;
     if args.connection.json {
         return Ok(table::json(&webhook));
     }
     let (tenant, name) = (text(&webhook["tenant"]), text(&webhook["name"]));
+    Ok(format!(
+        "Paused {}. Its deliveries are parked; afterwards:\n  ringback webhook resume {tenant} {name}",
+        title(&webhook)
+    ))
+}
+
+async fn resume(args: ResumeArgs) -> Result<String, Failure> {
+    let webhook = switch(&args.named, "resume").await?;
+    let mut said = format!("Resumed {}.", title(&webhook));
+    if webhook["health"]["state"] == "disabled" {
+        said = format!(
+            "{said} But it is disabled for its error rate, so nothing is sent until:\n  ringback webhook enable {} {}\n",
+            text(&webhook["tenant"]),
+            text(&webhook["name"])
+        );
+    }
+    args.afterwards(&webhook, "paused", said).await
+}
+
+async fn enable(args: ResumeArgs) -> Result<String, Failure> {
+    let NamedArgs {
+        connection,
+        tenant,
+        webhook,
+    } = &args.named;
+    let client = Client::new(connection)?;
+    let path = ["tenants", tenant, "webhooks", webhook];
+    let before = client.get(&path, &[]).await?.body;
+    let webhook = switch(&args.named, "enable").await?;
     let title = title(&webhook);
-    Ok(match verb {
-        "pause" => format!(
-            "Paused {title}. Its deliveries are parked; afterwards:\n  ringback webhook resume {tenant} {name}\n  ringback replay {tenant} {name} --reason paused"
-        ),
-        _ => format!(
-            "Resumed {title}. What was parked meanwhile is sent by:\n  ringback replay {tenant} {name} --reason paused"
-        ),
-    })
+    if before["generation"] == webhook["generation"] {
+        return match args.named.connection.json {
+            true => Ok(table::json(&webhook)),
+            false => Ok(format!("Nothing to do: {title} is not disabled.")),
+        };
+    }
+    args.afterwards(&webhook, "disabled", format!("Enabled {title}."))
+        .await
+}
+
+impl ResumeArgs {
+    /// Replays what was parked for this reason, and says so after `said`.
+    async fn afterwards(
+        &self,
+        webhook: &Value,
+        reason: &str,
+        said: String,
+    ) -> Result<String, Failure> {
+        let connection = &self.named.connection;
+        let client = Client::new(connection)?;
+        let (tenant, name) = (text(&webhook["tenant"]), text(&webhook["name"]));
+        let replayed = self.replay.replay(&client, &tenant, &name, reason).await?;
+        Ok(match connection.json {
+            true => table::json(webhook),
+            false => format!("{said} {replayed}"),
+        })
+    }
 }
 
 async fn remove(args: NamedArgs) -> Result<String, Failure> {
@@ -314,10 +380,26 @@ fn title(webhook: &Value) -> String {
 }
 
 fn state(webhook: &Value) -> &'static str {
-    if webhook["enabled"] == true {
-        "on"
-    } else {
-        "paused"
+    let health = webhook["health"]["state"].as_str();
+    match (webhook["enabled"] == true, health) {
+        (false, _) => "paused",
+        (true, Some("disabled")) => "disabled",
+        (true, Some("failing")) => "failing",
+        (true, _) => "on",
+    }
+}
+
+/// `disabled since …: 50 of 50 attempts failed`
+fn health(webhook: &Value) -> String {
+    let health = &webhook["health"];
+    match health["since"].is_null() {
+        true => text(&health["state"]),
+        false => format!(
+            "{} since {}: {}",
+            text(&health["state"]),
+            moment(&health["since"]),
+            text(&health["reason"])
+        ),
     }
 }
 
