@@ -15,6 +15,7 @@ use ringback_metrics::MetricsService;
 use ringback_telemetry::{Health, Metrics};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -42,14 +43,18 @@ pub fn short_policy() -> HealthPolicy {
 
 /// A small table of topics with a prefix of its own.
 pub fn topics(schedule: &Schedule) -> Arc<Topics> {
-    let config = TopicsConfig {
+    Topics::new(&topics_config(), schedule.tiers())
+}
+
+/// Settings of such a table.
+pub fn topics_config() -> TopicsConfig {
+    TopicsConfig {
         prefix: format!("t{}.", Uuid::now_v7().simple()),
         event_partitions: 2,
         work_partitions: 1,
         replication: 1,
         ..TopicsConfig::default()
-    };
-    Topics::new(&config, schedule.tiers())
+    }
 }
 
 /// Keys of every rig.
@@ -73,6 +78,7 @@ pub struct Rig<L: Log> {
     pub ingest: String,
     pub health: Health,
     config: ringback_dispatcher::Config,
+    servers: Vec<JoinHandle<std::io::Result<()>>>,
     stop: CancellationToken,
 }
 
@@ -122,7 +128,11 @@ impl<L: Log> Rig<L> {
             metrics.clone(),
         )
         .unwrap();
-        tokio::spawn(ringback_admin::serve(listener, state, stop.clone()));
+        let mut servers = vec![tokio::spawn(ringback_admin::serve(
+            listener,
+            state,
+            stop.clone(),
+        ))];
         let (ingest, listener) = listen().await;
         let state = ringback_producer::IngestState::new(
             &log,
@@ -132,7 +142,11 @@ impl<L: Log> Rig<L> {
             metrics.clone(),
         )
         .unwrap();
-        tokio::spawn(ringback_producer::serve(listener, state, stop.clone()));
+        servers.push(tokio::spawn(ringback_producer::serve(
+            listener,
+            state,
+            stop.clone(),
+        )));
         let environment = ringback_metrics::Environment {
             config: ringback_metrics::Config {
                 policy: short_policy(),
@@ -154,6 +168,7 @@ impl<L: Log> Rig<L> {
             ingest,
             health,
             config,
+            servers,
             stop,
         };
         rig.start_dispatcher();
@@ -199,6 +214,16 @@ impl<L: Log> Rig<L> {
             status,
             serde_json::from_str(&text).unwrap_or(Value::String(text)),
         )
+    }
+
+    /// Replaces what is there, whatever it is.
+    pub async fn put(&self, path: &str, body: Value) {
+        let url = format!("{}/v1/{path}", self.admin);
+        let request = self.client.put(url).bearer_auth(OPERATOR);
+        let response = request.header("if-match", "*").json(&body).send().await;
+        let response = response.unwrap();
+        let status = response.status();
+        assert!(status.is_success(), "PUT {path}: {status}");
     }
 
     /// A fresh tenant with a token for it.
@@ -276,7 +301,8 @@ impl<L: Log> Rig<L> {
         self.list(&path, "parked", count).await
     }
 
-    pub(crate) async fn list(&self, path: &str, field: &str, count: usize) -> Vec<Value> {
+    /// The rows of a listing, oldest first, when there are at least `count`.
+    pub async fn list(&self, path: &str, field: &str, count: usize) -> Vec<Value> {
         let mut seen = Value::Null;
         for _ in 0..600 {
             seen = self.api("GET", path, Value::Null).await;
@@ -291,7 +317,7 @@ impl<L: Log> Rig<L> {
         panic!("waited in vain for {count} rows of {path}: {seen}");
     }
 
-    /// Drains the dispatcher and stops the servers.
+    /// Drains the dispatcher and stops the servers; the log is nobody's afterwards.
     pub async fn stop(mut self) {
         if let Some(dispatcher) = self.dispatcher.take() {
             dispatcher.drain().await;
@@ -302,6 +328,11 @@ impl<L: Log> Rig<L> {
                 .unwrap();
         }
         self.stop.cancel();
+        // Kept connections of our own client would be waited for.
+        self.client = reqwest::Client::new();
+        for server in self.servers.drain(..) {
+            server.await.unwrap().unwrap();
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Family;
-use crate::time::{duration_label, duration_text};
+use crate::time::{duration_label, duration_text, parse_duration};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -147,8 +147,26 @@ pub struct Topics {
     tiers: Vec<Duration>,
 }
 
+/// The tiers among these full names of topics that the schedule does not have (any more): what waits
+/// there is still due, so they are read until retention has emptied them.
+pub fn retired_tiers<'a>(
+    config: &TopicsConfig,
+    tiers: &[Duration],
+    names: impl IntoIterator<Item = &'a str>,
+) -> Vec<Duration> {
+    let tier = |name: &str| {
+        let label = name.strip_prefix(&config.prefix)?.strip_prefix("retry.")?;
+        let tier = parse_duration(label).ok()?;
+        (duration_label(tier) == label && !tiers.contains(&tier)).then_some(tier)
+    };
+    let mut retired: Vec<_> = names.into_iter().filter_map(tier).collect();
+    retired.sort_unstable();
+    retired
+}
+
 impl Topics {
-    /// The table for these settings and this schedule's tiers.
+    /// The table for these settings and these tiers: those of the schedule in its order, then
+    /// [`retired_tiers`].
     pub fn new(config: &TopicsConfig, tiers: &[Duration]) -> Arc<Self> {
         let retention = config.retention;
         let work = Cleanup::Delete { retention };
@@ -393,6 +411,26 @@ mod tests {
             assert_eq!(topics.find(spec.role), Some(id));
             assert_eq!(topics.find_name(&spec.full_name), Some(id));
         }
+    }
+
+    #[test]
+    fn tiers_that_the_schedule_lost_are_still_read() {
+        let config = TopicsConfig::default();
+        let schedule = Schedule::default();
+        let names = [
+            "ringback.retry.32s",
+            "ringback.retry.5m",
+            "ringback.retry.300s",
+            "ringback.retry.x",
+            "other.retry.7m",
+            "ringback.defer.15s",
+        ];
+        let retired = retired_tiers(&config, schedule.tiers(), names);
+        assert_eq!(retired, [Duration::from_secs(300)]);
+        let topics = Topics::new(&config, &[schedule.tiers(), &retired].concat());
+        let old = topics.find_name("ringback.retry.5m").unwrap();
+        assert_eq!(topics.delay(old), Duration::from_secs(300));
+        assert_eq!(topics.spec(old).role, Role::Retry(schedule.tiers().len()));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::time::Duration;
 use ringback_admin::AdminState;
 use ringback_core::log::Log;
 use ringback_core::secret::KeyRing;
-use ringback_core::topics::{Role, Topics};
+use ringback_core::time::duration_label;
+use ringback_core::topics::{Role, Topics, retired_tiers};
 use ringback_dispatcher::{Dispatcher, Environment};
 use ringback_log::directory::LiveDirectory;
 use ringback_log::kafka::KafkaLog;
@@ -108,7 +109,6 @@ enum AnyDispatcher {
 impl Running {
     /// Opens the log and starts components; returns when they listen.
     pub(crate) async fn start(config: Config, components: Components) -> Result<Self, Failure> {
-        let topics = Topics::new(&config.topics(), config.schedule.tiers());
         match config.log.engine {
             Engine::Local => {
                 if components != Components::ALL {
@@ -116,15 +116,19 @@ impl Running {
                         "the local log serves one process: use `ringback up`, or set log.engine = \"kafka\" to run components alone",
                     ));
                 }
-                let dir = config.log.local.dir.clone();
-                let log = blocking(move || {
-                    LocalLog::open(&dir.join("log"), topics, LocalOptions::default())
-                })
-                .await?;
+                let dir = config.log.local.dir.join("log");
+                let asked = dir.clone();
+                let names = blocking(move || LocalLog::existing_topics(&asked)).await?;
+                let topics = table(&config, &names);
+                let log =
+                    blocking(move || LocalLog::open(&dir, topics, LocalOptions::default())).await?;
                 Self::start_on(log, config, components, AnyDispatcher::Local).await
             }
             Engine::Kafka => {
                 let kafka = config.log.kafka.clone();
+                let asked = kafka.clone();
+                let names = blocking(move || KafkaLog::existing_topics(&asked)).await?;
+                let topics = table(&config, &names);
                 let log = blocking(move || KafkaLog::open(kafka, topics)).await?;
                 Self::start_on(log, config, components, AnyDispatcher::Kafka).await
             }
@@ -252,6 +256,21 @@ impl Running {
             tracing::error!(%error, "draining metrics");
         }
     }
+}
+
+/// The table of topics for this configuration and a log that has topics with these names.
+fn table(config: &Config, names: &[String]) -> Arc<Topics> {
+    let tiers = config.schedule.tiers();
+    let names = names.iter().map(String::as_str);
+    let retired = retired_tiers(&config.topics(), tiers, names);
+    for tier in &retired {
+        let tier = duration_label(*tier);
+        tracing::info!(
+            tier,
+            "a tier that is no longer in the schedule is read until it is empty"
+        );
+    }
+    Topics::new(&config.topics(), &[tiers, &retired].concat())
 }
 
 /// Creates what is missing where we may, and refuses to run on topics that differ from the table.

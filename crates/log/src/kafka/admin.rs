@@ -16,9 +16,9 @@ use rdkafka::error::RDKafkaErrorCode;
 use ringback_core::log::{LogError, TopicProblem};
 use ringback_core::topics::{Cleanup, TopicSpec};
 
-use super::Shared;
 use super::context::Plain;
 use super::error::{code_error, log_error};
+use super::{KafkaConfig, Shared};
 
 /// How long the brokers may take for one request.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -100,9 +100,26 @@ pub(super) fn check(shared: &Shared) -> Result<Vec<TopicProblem>, LogError> {
     differences(shared, &client(shared)?)
 }
 
+/// The names of all topics.
+pub(super) fn names(config: &KafkaConfig) -> Result<Vec<String>, LogError> {
+    let metadata = client_of(config)?
+        .inner()
+        .fetch_metadata(None, ANSWER)
+        .map_err(|error| log_error("asking for the list of topics", &error))?;
+    let names = metadata
+        .topics()
+        .iter()
+        .map(|topic| topic.name().to_owned());
+    Ok(names.collect())
+}
+
 fn client(shared: &Shared) -> Result<AdminClient<Plain>, LogError> {
+    client_of(&shared.config)
+}
+
+fn client_of(config: &KafkaConfig) -> Result<AdminClient<Plain>, LogError> {
     use rdkafka::config::FromClientConfigAndContext;
-    AdminClient::from_config_and_context(&shared.config.client(), Plain)
+    AdminClient::from_config_and_context(&config.client(), Plain)
         .map_err(|error| log_error("starting an admin client of Kafka", &error))
 }
 
