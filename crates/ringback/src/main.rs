@@ -73,6 +73,10 @@ enum Command {
     Parked(cli::ParkedCommand),
     /// Sends parked deliveries again, as a new run
     Replay(cli::ReplayArgs),
+    /// Writes tenants, webhooks and tokens to a file, secrets sealed with a passphrase
+    Export(cli::ExportArgs),
+    /// Reads such a file into this installation
+    Import(cli::ImportArgs),
 }
 
 fn main() -> ExitCode {
@@ -122,6 +126,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Attempts(command) => cli::attempts(command).await,
         Command::Parked(command) => cli::parked(command).await,
         Command::Replay(args) => cli::replay(args).await,
+        Command::Export(args) => cli::export(args).await,
+        Command::Import(args) => cli::import(args).await,
     }
 }
 
