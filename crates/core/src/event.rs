@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::cloudevent::{CloudEvent, traceparent};
 use crate::time::Timestamp;
 
 /// Largest `data`, in bytes.
@@ -82,7 +83,7 @@ impl InvalidEvent {
     }
 }
 
-fn attribute(attribute: &'static str, value: &str, rule: &'static str) -> InvalidEvent {
+pub(crate) fn attribute(attribute: &'static str, value: &str, rule: &'static str) -> InvalidEvent {
     InvalidEvent::Attribute {
         attribute,
         value: value.chars().take(64).collect(),
@@ -217,12 +218,14 @@ pub struct Event {
 /// else gives a version 5 UUID that is the same whenever the same tenant, source and identity are
 /// seen again.
 pub fn derive_id(tenant: &TenantId, source: &Source, identity: &str) -> Uuid {
-    Uuid::try_parse(identity).unwrap_or_else(|_| {
-        Uuid::new_v5(
+    match Uuid::try_parse(identity) {
+        // The nil UUID identifies nothing by itself, and is no event's id.
+        Ok(id) if !id.is_nil() => id,
+        _ => Uuid::new_v5(
             &ID_NAMESPACE,
             format!("{tenant}\n{source}\n{identity}").as_bytes(),
-        )
-    })
+        ),
+    }
 }
 
 /// An event as producers post it: everything but `type` and `data` may be left out.
@@ -258,6 +261,47 @@ pub struct Defaults<'a> {
     pub age_max: Option<Duration>,
 }
 
+impl Defaults<'_> {
+    fn tenant(&self, named: Option<&str>) -> Result<TenantId, InvalidEvent> {
+        match (named, self.tenant) {
+            (Some(named), None) => TenantId::parse(named),
+            (Some(named), Some(own)) if named == own.as_str() => Ok(own.clone()),
+            (Some(named), Some(_)) => Err(attribute(
+                "tenant",
+                named,
+                "this token belongs to another tenant",
+            )),
+            (None, Some(own)) => Ok(own.clone()),
+            (None, None) => Err(attribute("tenant", "", "this token needs it in each event")),
+        }
+    }
+
+    fn time(&self, named: Option<&str>) -> Result<Timestamp, InvalidEvent> {
+        let Some(text) = named else {
+            return Ok(self.now);
+        };
+        Ok(parse_time(text)?.min(self.now))
+    }
+}
+
+/// An event's time.
+pub(crate) fn parse_time(text: &str) -> Result<Timestamp, InvalidEvent> {
+    Timestamp::parse(text)
+        .map_err(|_| attribute("time", text, "use RFC 3339: 2026-11-21T09:30:00Z"))
+}
+
+fn parse_subject(text: Option<&str>) -> Result<Option<Subject>, InvalidEvent> {
+    text.map(Subject::parse).transpose()
+}
+
+/// Borrowed data is part of something larger that must not be kept.
+pub(crate) fn copy(data: Cow<'_, [u8]>) -> Bytes {
+    match data {
+        Cow::Borrowed(data) => Bytes::copy_from_slice(data),
+        Cow::Owned(data) => data.into(),
+    }
+}
+
 impl Event {
     /// Reads an event as producers post it.
     ///
@@ -269,21 +313,7 @@ impl Event {
         })?;
         let posted: Posted<'_> =
             serde_json::from_str(text).map_err(|error| InvalidEvent::NotJson(error.to_string()))?;
-        let tenant = match (posted.tenant, defaults.tenant) {
-            (Some(named), None) => TenantId::parse(&named)?,
-            (Some(named), Some(own)) if *named == *own.as_str() => own.clone(),
-            (Some(named), Some(_)) => {
-                return Err(attribute(
-                    "tenant",
-                    &named,
-                    "this token belongs to another tenant",
-                ));
-            }
-            (None, Some(own)) => own.clone(),
-            (None, None) => {
-                return Err(attribute("tenant", "", "this token needs it in each event"));
-            }
-        };
+        let tenant = defaults.tenant(posted.tenant.as_deref())?;
         let source = match posted.source {
             Some(source) => Source::parse(&source)?,
             None => defaults.source.clone(),
@@ -292,32 +322,55 @@ impl Event {
             Some(id) => parse_id(&id)?,
             None => defaults.id,
         };
-        let time = match posted.time {
-            Some(time) => Timestamp::parse(&time)
-                .map_err(|_| attribute("time", &time, "use RFC 3339: 2026-11-21T09:30:00Z"))?,
-            None => defaults.now,
-        };
-        let subject = posted
-            .subject
-            .map(|subject| Subject::parse(&subject))
-            .transpose()?;
-        let data = posted
-            .data
-            .ok_or_else(|| InvalidEvent::DataNotObject("it is missing".to_owned()))?;
-        check_data(data.get().as_bytes())?;
-        let event = Self {
+        let data = posted.data.map(|data| data.get().as_bytes());
+        Self {
             id,
             name: EventName::parse(&posted.name)?,
-            time: time.min(defaults.now),
+            time: defaults.time(posted.time.as_deref())?,
             tenant,
             source,
-            subject,
-            data: Bytes::copy_from_slice(data.get().as_bytes()),
+            subject: parse_subject(posted.subject.as_deref())?,
+            data: data.map(Bytes::copy_from_slice).unwrap_or_default(),
             backfill: defaults.age_max.is_none(),
             traceparent: None,
-        };
-        event.check_age(defaults.now, defaults.age_max)?;
-        Ok(event)
+        }
+        .accepted(data.is_some(), defaults)
+    }
+
+    /// Takes a CloudEvent that was posted: the same rules as for [`Self::parse_posted`], but that id,
+    /// source and version have no defaults, and the id need not be a UUID
+    /// ([`crate::cloudevent::id`]). Whether an old event is meant, the caller knows (`age_max`), not
+    /// the event.
+    pub fn from_cloud_event(
+        posted: CloudEvent<'_>,
+        defaults: &Defaults<'_>,
+    ) -> Result<Self, InvalidEvent> {
+        posted.check()?;
+        let tenant = defaults.tenant(posted.tenant.as_deref())?;
+        let source = Source::parse(posted.source.as_deref().unwrap_or_default())?;
+        let given = posted.data.is_some();
+        Self {
+            id: posted.event_id(&tenant, &source)?,
+            name: EventName::parse(posted.name.as_deref().unwrap_or_default())?,
+            time: defaults.time(posted.time.as_deref())?,
+            tenant,
+            source,
+            subject: parse_subject(posted.subject.as_deref())?,
+            data: posted.data.map(copy).unwrap_or_default(),
+            backfill: defaults.age_max.is_none(),
+            traceparent: posted.traceparent.as_deref().and_then(traceparent),
+        }
+        .accepted(given, defaults)
+    }
+
+    /// The last word on a posted event: its data and its age.
+    fn accepted(self, has_data: bool, defaults: &Defaults<'_>) -> Result<Self, InvalidEvent> {
+        if !has_data {
+            return Err(InvalidEvent::DataNotObject("it is missing".to_owned()));
+        }
+        check_data(&self.data)?;
+        self.check_age(defaults.now, defaults.age_max)?;
+        Ok(self)
     }
 
     /// Refuses an event that is older than `age_max`.

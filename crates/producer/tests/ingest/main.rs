@@ -8,6 +8,7 @@
     clippy::print_stdout
 )]
 
+mod cloudevents;
 mod faults;
 mod log_away;
 mod peers;
