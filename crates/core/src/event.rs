@@ -228,6 +228,14 @@ pub fn derive_id(tenant: &TenantId, source: &Source, identity: &str) -> Uuid {
     }
 }
 
+/// The id of an event made of a record that has no identity but its place in the log: the same
+/// whenever the record is read again. The append time keeps apart what a topic that was removed and
+/// made anew has at the same place.
+pub fn id_of_place(topic: &str, partition: u32, offset: i64, appended: Timestamp) -> Uuid {
+    let place = format!("{topic}/{partition}@{offset}\n{appended}");
+    Uuid::new_v5(&ID_NAMESPACE, place.as_bytes())
+}
+
 /// An event as producers post it: everything but `type` and `data` may be left out.
 #[derive(Deserialize)]
 struct Posted<'a> {

@@ -13,6 +13,7 @@ mod faults;
 mod log_away;
 mod peers;
 mod publisher;
+mod raw;
 mod rig;
 
 use ringback_core::secret::Secret;
