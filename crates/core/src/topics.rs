@@ -245,7 +245,10 @@ impl Topics {
             work,
             by_webhook,
             // The producer parks what stands on `raw.*` and makes no event.
-            "dispatcher, producer",
+            match config.raw.is_empty() {
+                true => "dispatcher",
+                false => "dispatcher, producer",
+            },
             "admin",
         );
         let readers = "metrics, admin";

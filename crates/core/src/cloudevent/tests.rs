@@ -1,3 +1,5 @@
+//! What producers write, and what is read.
+
 use std::time::Duration;
 
 use proptest::prelude::*;

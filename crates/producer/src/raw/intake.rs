@@ -36,6 +36,8 @@ const OUR_HEADERS: &str = "rb_";
 /// A topic of foreign records.
 pub(super) struct Feed {
     pub(super) name: String,
+    /// Source of events whose mapping names none.
+    pub(super) source: Source,
     pub(super) records: Records,
 }
 
@@ -218,7 +220,7 @@ impl<L: Log> Intake<L> {
         let (index, offset) = (partition.index, record.offset);
         let defaults = Defaults {
             tenant: None,
-            source: &Source::parse(&feed.name).map_err(refused)?,
+            source: &feed.source,
             id: id_of_place(&spec.full_name, index, offset, record.appended),
             now: record.appended,
             // Too old is for the dispatcher to say (R13): it parks the delivery where its webhook's

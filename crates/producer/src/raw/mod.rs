@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use ringback_core::event::Source;
 use ringback_core::log::{AppenderOptions, Consumer as _, Log, LogError, Waker};
 use ringback_core::topics::Role;
 use ringback_log::directory::LiveDirectory;
@@ -70,8 +71,11 @@ impl RawIntake {
                 log.topics().spec(*topic).name == expected
             });
             let topic = topic.ok_or_else(|| RawStartError::NoTopic(name()))?;
+            let source = Source::parse(&raw.source)
+                .map_err(|error| RawStartError::Mapping(name(), error.to_string()))?;
             let feed = Feed {
                 name: name(),
+                source,
                 records,
             };
             feeds.insert(topic, feed);
