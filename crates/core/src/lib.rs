@@ -11,6 +11,7 @@ pub mod account;
 pub mod admission;
 pub mod catalogue;
 pub mod clock;
+pub mod cloudevent;
 pub mod directory;
 pub mod event;
 pub mod health;

@@ -40,6 +40,8 @@ pub enum Role {
     Health,
     /// Snapshots of the windows that verdicts are made from.
     Windows,
+    /// Foreign records of source `0..` of [`TopicsConfig::raw`], to be made events.
+    Raw(usize),
 }
 
 /// How a topic forgets.
@@ -84,7 +86,7 @@ pub struct TopicSpec {
     pub cleanup: Cleanup,
     /// What its records are keyed by.
     pub key: KeyedBy,
-    /// The one kind of component that writes it.
+    /// The components that write it.
     pub writer: &'static str,
     /// The components that read it.
     pub readers: &'static str,
@@ -107,7 +109,7 @@ impl TopicId {
 pub struct TopicsConfig {
     /// Goes before every name.
     pub prefix: String,
-    /// Partitions of each `events.*` topic and of `attempts`.
+    /// Partitions of each `events.*` and `raw.*` topic and of `attempts`.
     pub event_partitions: u32,
     /// Partitions of each other work topic.
     pub work_partitions: u32,
@@ -116,6 +118,10 @@ pub struct TopicsConfig {
     /// How long events and waiting deliveries are kept.
     #[serde(with = "duration_text")]
     pub retention: Duration,
+    /// Names of the sources of foreign records, each a topic `raw.<source>`. They stand in the
+    /// configuration of the component that reads them.
+    #[serde(skip)]
+    pub raw: Vec<String>,
 }
 
 impl Default for TopicsConfig {
@@ -126,6 +132,7 @@ impl Default for TopicsConfig {
             work_partitions: 6,
             replication: 3,
             retention: 7 * DAY,
+            raw: Vec::new(),
         }
     }
 }
@@ -255,7 +262,11 @@ impl Topics {
             others,
             work,
             by_webhook,
-            "dispatcher",
+            // The producer parks what stands on `raw.*` and makes no event.
+            match config.raw.is_empty() {
+                true => "dispatcher",
+                false => "dispatcher, producer",
+            },
             "admin",
         );
         let readers = "metrics, admin";
@@ -315,6 +326,18 @@ impl Topics {
             "metrics",
             "metrics",
         );
+        for (index, source) in config.raw.iter().enumerate() {
+            let key = KeyedBy::Nothing;
+            row(
+                Role::Raw(index),
+                format!("raw.{source}"),
+                events,
+                work,
+                key,
+                "outside",
+                "producer",
+            );
+        }
         Arc::new(Self {
             specs,
             replication: config.replication,
@@ -410,6 +433,24 @@ mod tests {
         for (id, spec) in topics.iter() {
             assert_eq!(topics.find(spec.role), Some(id));
             assert_eq!(topics.find_name(&spec.full_name), Some(id));
+        }
+    }
+
+    /// Sources of foreign records come last: no other topic's row depends on them.
+    #[test]
+    fn raw_topics_come_from_the_configuration() {
+        let config = TopicsConfig {
+            raw: vec!["asterisk".to_owned(), "kamailio".to_owned()],
+            ..TopicsConfig::default()
+        };
+        let topics = Topics::new(&config, Schedule::default().tiers());
+        let without = Topics::new(&TopicsConfig::default(), Schedule::default().tiers());
+        let topic = topics.find_name("ringback.raw.kamailio").unwrap();
+        assert_eq!(topics.spec(topic).role, Role::Raw(1));
+        assert_eq!(topics.partitions(topic).count(), 12);
+        assert_eq!(topics.iter().count(), without.iter().count() + 2);
+        for (id, spec) in without.iter() {
+            assert_eq!(topics.spec(id).full_name, spec.full_name);
         }
     }
 

@@ -13,7 +13,7 @@ use ringback_log::directory::LiveDirectory;
 use ringback_log::kafka::KafkaLog;
 use ringback_log::local::{LocalLog, LocalOptions};
 use ringback_metrics::MetricsService;
-use ringback_producer::IngestState;
+use ringback_producer::{IngestState, RawIntake};
 use ringback_telemetry::{Health, Metrics};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -97,6 +97,7 @@ pub(crate) struct Running {
     pub(crate) metrics: Metrics,
     shutdown: CancellationToken,
     servers: Vec<JoinHandle<std::io::Result<()>>>,
+    raw: Option<RawIntake>,
     dispatcher: Option<AnyDispatcher>,
     metrics_service: Option<MetricsService>,
 }
@@ -150,6 +151,7 @@ impl Running {
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
             servers: Vec::new(),
+            raw: None,
             dispatcher: None,
             metrics_service: None,
         };
@@ -220,6 +222,9 @@ impl Running {
             .map_err(Failure::new)?;
             let server = ringback_producer::serve(listener, state, self.shutdown.clone());
             self.servers.push(tokio::spawn(server));
+            let (tenants, metrics) = (directory.clone(), self.metrics.clone());
+            self.raw = RawIntake::start(log, tenants, &config.ingest, metrics, health)
+                .map_err(Failure::new)?;
         }
         if components.admin {
             let (listener, address) = listen(&config.admin.listen, "admin.listen").await?;
@@ -243,6 +248,9 @@ impl Running {
                 Ok(Err(error)) => tracing::error!(%error, "a server panicked"),
                 Err(_) => tracing::warn!("a server did not finish its requests in time"),
             }
+        }
+        if let Some(raw) = self.raw {
+            raw.drain().await;
         }
         match self.dispatcher {
             Some(AnyDispatcher::Local(dispatcher)) => dispatcher.drain().await,

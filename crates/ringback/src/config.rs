@@ -168,7 +168,11 @@ impl Config {
 
     /// Settings of the table of topics.
     pub(crate) fn topics(&self) -> TopicsConfig {
-        self.topics.clone()
+        let sources = self.ingest.raw.iter().map(|raw| raw.source.clone());
+        TopicsConfig {
+            raw: sources.collect(),
+            ..self.topics.clone()
+        }
     }
 
     /// The keys that seal the secrets of webhooks.

@@ -49,6 +49,8 @@ table! {
             "Events accepted: acknowledged by the log",
         EventsRefused = "ringback_events_refused_total" ["code"]
             "Events refused, by the reason's code",
+        RawRecords = "ringback_raw_records_total" ["source", "outcome"]
+            "Foreign records: accepted as events, left out by the mapping, or parked",
         Unrouted = "ringback_events_unrouted_total" []
             "Events that no webhook is subscribed to",
         Attempts = "ringback_attempts_total" ["outcome", "attempt"]
