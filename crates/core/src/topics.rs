@@ -379,6 +379,11 @@ impl Topics {
         (0..self.spec(topic).partitions).map(move |index| Partition { topic, index })
     }
 
+    /// The waits that have a topic, as the deployment's schedule orders them.
+    pub fn tiers(&self) -> &[Duration] {
+        &self.tiers
+    }
+
     /// Copies of each partition (Kafka).
     pub fn replication(&self) -> u16 {
         self.replication

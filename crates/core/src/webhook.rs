@@ -1,6 +1,8 @@
 //! Tenants and webhooks as they are configured.
 
 use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
@@ -51,6 +53,16 @@ pub struct Webhook {
     /// Which statuses acknowledge.
     #[serde(default)]
     pub acknowledge: Acknowledge,
+    /// Events per second that it gets at most, over all dispatchers; without, as fast as it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<NonZeroU32>,
+    /// The waits before its retries instead of the deployment's, drawn from its tiers (contract R12).
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "crate::schedule::waits_text"
+    )]
+    pub schedule: Option<Vec<Duration>>,
     /// When it was added.
     pub created: Timestamp,
     /// When it was last changed.

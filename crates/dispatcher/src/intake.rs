@@ -118,6 +118,13 @@ struct Taken {
 }
 
 impl<L: Log, T: Transport> Intake<L, T> {
+    fn give_up(&self, taken: &Taken) {
+        taken.owned.give_up();
+        if is_shared_by(taken.owned.role) {
+            self.shared.share.lost();
+        }
+    }
+
     /// How long the next poll may wait.
     fn timeout(&self, committed: Instant) -> Duration {
         let mut timeout = IDLE;
@@ -233,6 +240,11 @@ impl<L: Log, T: Transport> Intake<L, T> {
     }
 }
 
+/// Whether owning partitions of a topic is a share of the work, by which rate limits are divided.
+fn is_shared_by(role: Role) -> bool {
+    matches!(role, Role::Events(_))
+}
+
 /// A copy of a record that cannot be read, bounded like any record.
 fn raw(record: &Record<'_>, detail: String) -> RawRecord {
     let headers = record
@@ -282,8 +294,11 @@ impl<L: Log, T: Transport> Handler for Intake<L, T> {
             held: VecDeque::new(),
             revoking: false,
         };
+        if is_shared_by(spec.role) {
+            self.shared.share.gained();
+        }
         if let Some(old) = self.partitions.insert(partition, taken) {
-            old.owned.give_up();
+            self.give_up(&old);
         }
     }
 
@@ -324,14 +339,14 @@ impl<L: Log, T: Transport> Handler for Intake<L, T> {
 
     fn revoked(&mut self, partition: Partition) -> Option<Committed> {
         let taken = self.partitions.remove(&partition)?;
-        taken.owned.give_up();
+        self.give_up(&taken);
         self.shared.metrics.inc(Counter::Rebalances, &["revoked"]);
         taken.owned.tracker.lock().commit()
     }
 
     fn lost(&mut self, partition: Partition) {
         if let Some(taken) = self.partitions.remove(&partition) {
-            taken.owned.give_up();
+            self.give_up(&taken);
             self.shared.metrics.inc(Counter::Rebalances, &["lost"]);
         }
     }

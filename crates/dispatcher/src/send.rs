@@ -5,11 +5,11 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use ringback_core::record::Delivery;
 use ringback_core::secret::{KeyRing, SecretError};
 use ringback_core::time::Timestamp;
-use ringback_core::verdict::Outcome;
+use ringback_core::verdict::{Outcome, parse_retry_after};
 use ringback_core::webhook::{Authentication, Webhook};
 
 use crate::config::Config;
@@ -54,6 +54,8 @@ pub struct Sent {
     pub response: Option<String>,
     /// How long it took.
     pub took: Duration,
+    /// After how long the receiver wants to be asked again (`Retry-After`).
+    pub retry_after: Option<Duration>,
 }
 
 /// The request cannot be made at all, whatever the receiver does.
@@ -164,9 +166,14 @@ impl Transport for Http {
             .headers(headers)
             .body(body)
             .timeout(self.timeout);
+        let mut retry_after = None;
         let (outcome, error, response) = match request.send().await {
             Ok(response) => {
                 let status = response.status().as_u16();
+                let header = response.headers().get(RETRY_AFTER);
+                retry_after = header
+                    .and_then(|value| value.to_str().ok())
+                    .and_then(|text| parse_retry_after(text, now + began.elapsed()));
                 match read(response).await {
                     Ok(body) => (Outcome::Status(status), None, body),
                     // R11: an answer that breaks off is a failed attempt, whatever its status.
@@ -180,6 +187,7 @@ impl Transport for Http {
             error,
             response,
             took: began.elapsed(),
+            retry_after,
         })
     }
 }

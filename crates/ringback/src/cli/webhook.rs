@@ -76,6 +76,8 @@ pub(crate) struct AddArgs {
     /// Which statuses acknowledge an event
     #[arg(long, value_enum)]
     acknowledge: Option<Acknowledge>,
+    #[command(flatten)]
+    pace: PaceArgs,
     /// Add it switched off
     #[arg(long)]
     paused: bool,
@@ -101,9 +103,39 @@ pub(crate) struct SetArgs {
     #[arg(long, value_enum)]
     acknowledge: Option<Acknowledge>,
     #[command(flatten)]
+    pace: PaceArgs,
+    #[command(flatten)]
     authentication: AuthenticationArgs,
     #[command(flatten)]
     connection: Connection,
+}
+
+/// How fast and how often a webhook is asked.
+#[derive(Args)]
+struct PaceArgs {
+    /// Most events per second that it gets, or `none`
+    #[arg(long, value_name = "N", value_parser = rate_limit)]
+    rate_limit: Option<Value>,
+    /// Waits before its retries, drawn from the deployment's tiers (32s,4m), or `default`
+    #[arg(long, value_name = "WAITS", value_parser = schedule)]
+    schedule: Option<Value>,
+}
+
+fn rate_limit(text: &str) -> Result<Value, String> {
+    match (text, text.parse::<u32>()) {
+        ("none", _) => Ok(Value::Null),
+        (_, Ok(limit)) => Ok(limit.into()),
+        (_, Err(_)) => Err("use a number of events per second, or none".to_owned()),
+    }
+}
+
+fn schedule(text: &str) -> Result<Value, String> {
+    let waits = || text.split(',').map(|wait| wait.trim().into()).collect();
+    match text {
+        "default" => Ok(Value::Null),
+        "" => Err("use waits such as 32s,4m, or default".to_owned()),
+        _ => Ok(Value::Array(waits())),
+    }
 }
 
 #[derive(Args)]
@@ -142,6 +174,7 @@ pub(super) async fn run(command: WebhookCommand) -> Result<String, Failure> {
 fn form(
     subscribe: &[String],
     acknowledge: Option<Acknowledge>,
+    pace: PaceArgs,
     authentication: &AuthenticationArgs,
 ) -> Result<Map<String, Value>, Failure> {
     let mut form = Map::new();
@@ -151,6 +184,12 @@ fn form(
     if let Some(acknowledge) = acknowledge {
         form.insert("acknowledge".to_owned(), acknowledge.as_str().into());
     }
+    if let Some(limit) = pace.rate_limit {
+        form.insert("rate_limit".to_owned(), limit);
+    }
+    if let Some(schedule) = pace.schedule {
+        form.insert("schedule".to_owned(), schedule);
+    }
     if let Some(authentication) = authentication.read()? {
         form.insert("authentication".to_owned(), authentication);
     }
@@ -159,7 +198,12 @@ fn form(
 
 async fn add(args: AddArgs) -> Result<String, Failure> {
     let client = Client::new(&args.connection)?;
-    let mut form = form(&args.subscribe, args.acknowledge, &args.authentication)?;
+    let mut form = form(
+        &args.subscribe,
+        args.acknowledge,
+        args.pace,
+        &args.authentication,
+    )?;
     form.insert("name".to_owned(), args.webhook.into());
     form.insert("url".to_owned(), args.url.into());
     form.insert("enabled".to_owned(), (!args.paused).into());
@@ -230,6 +274,14 @@ async fn show(args: NamedArgs) -> Result<String, Failure> {
         Some(username) => format!("basic, as {}", clean(username)),
         None => text(&authentication["method"]),
     };
+    let limit = match webhook["rate_limit"].as_u64() {
+        Some(limit) => format!("{limit} events per second"),
+        None => "none".to_owned(),
+    };
+    let retries = match webhook["schedule"].is_null() {
+        true => "after the deployment's tiers".to_owned(),
+        false => format!("after {}", text(&webhook["schedule"])),
+    };
     let shown = fields(&[
         ("name", text(&webhook["name"])),
         ("title", text(&webhook["title"])),
@@ -241,6 +293,8 @@ async fn show(args: NamedArgs) -> Result<String, Failure> {
         ("authentication", method),
         ("acknowledged by", text(&webhook["acknowledge"])),
         ("health", health(&webhook)),
+        ("rate limit", limit),
+        ("retries", retries),
         ("generation", text(&webhook["generation"])),
         ("created", moment(&webhook["created"])),
         ("updated", moment(&webhook["updated"])),
@@ -249,13 +303,18 @@ async fn show(args: NamedArgs) -> Result<String, Failure> {
 }
 
 async fn set(args: SetArgs) -> Result<String, Failure> {
-    let mut form = form(&args.subscribe, args.acknowledge, &args.authentication)?;
+    let mut form = form(
+        &args.subscribe,
+        args.acknowledge,
+        args.pace,
+        &args.authentication,
+    )?;
     if let Some(url) = args.url {
         form.insert("url".to_owned(), url.into());
     }
     if form.is_empty() {
         return Err(Failure::usage(
-            "say what to change: --url, --subscribe, --acknowledge, or an option of the authentication (`ringback webhook set --help`)",
+            "say what to change: --url, --subscribe, --acknowledge, --rate-limit, --schedule, or an option of the authentication (`ringback webhook set --help`)",
         ));
     }
     let client = Client::new(&args.connection)?;
