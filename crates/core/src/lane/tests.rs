@@ -1,3 +1,5 @@
+//! The decisions of a lane, by properties.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! A disabled webhook on the command line.
+
 use super::*;
 
 /// Contract R14: a disabled webhook says so everywhere, and `enable` begins a new generation.

@@ -1,3 +1,5 @@
+//! Export and import on the command line.
+
 use super::*;
 
 /// The configuration moves to another installation, whose master key is another one.
