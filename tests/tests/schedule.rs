@@ -120,6 +120,7 @@ impl Rig {
             enabled: true,
             generation: 3,
             acknowledge: Default::default(),
+            format: Default::default(),
             created: now,
             updated: now,
         };

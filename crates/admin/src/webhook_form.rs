@@ -9,7 +9,7 @@ use ringback_core::secret::KeyRing;
 use ringback_core::time::Timestamp;
 use ringback_core::verdict::Acknowledge;
 use ringback_core::webhook::{
-    Authentication, CONFIG_VERSION, Pattern, Webhook, WebhookName, check_url,
+    Authentication, CONFIG_VERSION, Format, Pattern, Webhook, WebhookName, check_url,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -32,6 +32,8 @@ pub(crate) struct NewWebhook {
     authentication: Option<AuthenticationForm>,
     #[serde(default)]
     acknowledge: Acknowledge,
+    #[serde(default)]
+    format: Format,
     #[serde(default = "yes")]
     enabled: bool,
 }
@@ -48,6 +50,7 @@ pub(crate) struct WebhookChange {
     url: Option<String>,
     authentication: Option<AuthenticationForm>,
     acknowledge: Option<Acknowledge>,
+    format: Option<Format>,
     enabled: Option<bool>,
 }
 
@@ -93,6 +96,7 @@ impl NewWebhook {
             enabled: false,
             generation: 0,
             acknowledge: Acknowledge::default(),
+            format: Format::default(),
             created: making.now,
             updated: making.now,
         };
@@ -121,6 +125,7 @@ impl NewWebhook {
             url: Some(self.url),
             authentication: self.authentication,
             acknowledge: Some(self.acknowledge),
+            format: Some(self.format),
             enabled: Some(self.enabled),
         })
     }
@@ -152,6 +157,7 @@ impl WebhookChange {
             next.authentication = form.apply(&current.authentication, &vault)?;
         }
         next.acknowledge = self.acknowledge.unwrap_or(current.acknowledge);
+        next.format = self.format.unwrap_or(current.format);
         next.enabled = self.enabled.unwrap_or(current.enabled);
         let is_set = next.url != current.url || (next.enabled && !current.enabled);
         if making.forbid_http && is_set && is_plain(&next.url) {
@@ -181,6 +187,7 @@ pub(crate) fn view(webhook: &Versioned<Arc<Webhook>>) -> Value {
         "url": webhook.url,
         "authentication": authentication::view(&webhook.authentication),
         "acknowledge": webhook.acknowledge,
+        "format": webhook.format,
         "enabled": webhook.enabled,
         "generation": webhook.generation,
         "created": webhook.created,

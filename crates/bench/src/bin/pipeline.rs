@@ -308,6 +308,7 @@ fn configure<L: Log>(log: &L, url: &str) -> String {
             enabled: true,
             generation: 0,
             acknowledge: Default::default(),
+            format: Default::default(),
             created: now,
             updated: now,
         };

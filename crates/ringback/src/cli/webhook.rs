@@ -49,6 +49,25 @@ impl Acknowledge {
     }
 }
 
+/// In which form events are sent.
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// One JSON object around the data
+    Standard,
+    /// CloudEvents, binary mode: the data as body, the attributes as headers
+    #[value(name = "cloudevents")]
+    CloudEvents,
+}
+
+impl Format {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::CloudEvents => "cloudevents",
+        }
+    }
+}
+
 #[derive(Args)]
 pub(crate) struct AddArgs {
     /// Whose
@@ -64,6 +83,9 @@ pub(crate) struct AddArgs {
     /// Which statuses acknowledge an event
     #[arg(long, value_enum)]
     acknowledge: Option<Acknowledge>,
+    /// In which form it gets events
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// Add it switched off
     #[arg(long)]
     paused: bool,
@@ -88,6 +110,9 @@ pub(crate) struct SetArgs {
     /// Which statuses acknowledge an event
     #[arg(long, value_enum)]
     acknowledge: Option<Acknowledge>,
+    /// In which form it gets events
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     #[command(flatten)]
     authentication: AuthenticationArgs,
     #[command(flatten)]
@@ -129,9 +154,13 @@ pub(super) async fn run(command: WebhookCommand) -> Result<String, Failure> {
 fn form(
     subscribe: &[String],
     acknowledge: Option<Acknowledge>,
+    format: Option<Format>,
     authentication: &AuthenticationArgs,
 ) -> Result<Map<String, Value>, Failure> {
     let mut form = Map::new();
+    if let Some(format) = format {
+        form.insert("format".to_owned(), format.as_str().into());
+    }
     if !subscribe.is_empty() {
         form.insert("subscription".to_owned(), subscribe.into());
     }
@@ -146,7 +175,12 @@ fn form(
 
 async fn add(args: AddArgs) -> Result<String, Failure> {
     let client = Client::new(&args.connection)?;
-    let mut form = form(&args.subscribe, args.acknowledge, &args.authentication)?;
+    let mut form = form(
+        &args.subscribe,
+        args.acknowledge,
+        args.format,
+        &args.authentication,
+    )?;
     form.insert("name".to_owned(), args.webhook.into());
     form.insert("url".to_owned(), args.url.into());
     form.insert("enabled".to_owned(), (!args.paused).into());
@@ -235,13 +269,18 @@ async fn show(args: NamedArgs) -> Result<String, Failure> {
 }
 
 async fn set(args: SetArgs) -> Result<String, Failure> {
-    let mut form = form(&args.subscribe, args.acknowledge, &args.authentication)?;
+    let mut form = form(
+        &args.subscribe,
+        args.acknowledge,
+        args.format,
+        &args.authentication,
+    )?;
     if let Some(url) = args.url {
         form.insert("url".to_owned(), url.into());
     }
     if form.is_empty() {
         return Err(Failure::usage(
-            "say what to change: --url, --subscribe, --acknowledge, or an option of the authentication (`ringback webhook set --help`)",
+            "say what to change: --url, --subscribe, --acknowledge, --format, or an option of the authentication (`ringback webhook set --help`)",
         ));
     }
     let client = Client::new(&args.connection)?;
