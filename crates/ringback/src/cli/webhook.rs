@@ -261,6 +261,7 @@ async fn show(args: NamedArgs) -> Result<String, Failure> {
         ("url", text(&webhook["url"])),
         ("authentication", method),
         ("acknowledged by", text(&webhook["acknowledge"])),
+        ("format", text(&webhook["format"])),
         ("generation", text(&webhook["generation"])),
         ("created", moment(&webhook["created"])),
         ("updated", moment(&webhook["updated"])),
