@@ -1,4 +1,4 @@
-//! The CloudEvents SDKs that others wrote, in Python and JavaScript, as producers.
+//! The CloudEvents SDKs that others wrote, in Python and JavaScript, as producers and receivers.
 //!
 //! [`prepare`] installs them below `target/`, in the versions that `tests/sdks/` pins.
 
@@ -63,29 +63,32 @@ pub fn prepare() -> Result<Sdks> {
 }
 
 impl Sdks {
-    /// Runs the producer in Python; the lines it printed.
-    pub fn python(&self, args: &[&str]) -> Result<Vec<String>> {
-        let mut command = Command::new(self.dir.join("venv/bin/python"));
-        command.arg(sources().join("producer.py")).args(args);
-        run(&mut command, "the producer in Python")
-    }
-
-    /// Runs the producer in JavaScript; the lines it printed.
-    pub fn javascript(&self, args: &[&str]) -> Result<Vec<String>> {
-        let mut command = Command::new("node");
+    /// Runs a script of `tests/sdks/`, in Python or JavaScript, with this file as standard input; the
+    /// lines it printed.
+    pub fn run(&self, script: &str, args: &[&str], input: Option<File>) -> Result<Vec<String>> {
+        let mut command = match script.ends_with(".py") {
+            true => Command::new(self.dir.join("venv/bin/python")),
+            false => Command::new("node"),
+        };
         command
             .env("NODE_PATH", self.dir.join("node_modules"))
-            .arg(sources().join("producer.cjs"))
-            .args(args);
-        run(&mut command, "the producer in JavaScript")
+            .arg(sources().join(script))
+            .args(args)
+            .stdin(input.map_or_else(Stdio::null, Stdio::from));
+        lines(&mut command, script)
     }
+}
+
+fn run(command: &mut Command, doing: &str) -> Result<()> {
+    lines(command.stdin(Stdio::null()), doing).map(drop)
 }
 
 /// Runs a command to its end; the lines it printed. They end by themselves: every wait in them, and in
 /// the package managers, has a limit.
-fn run(command: &mut Command, doing: &str) -> Result<Vec<String>> {
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.map_err(|error| format!("{doing}: {error}; {ADVICE}"))?;
+fn lines(command: &mut Command, doing: &str) -> Result<Vec<String>> {
+    let output = command
+        .output()
+        .map_err(|error| format!("{doing}: {error}; {ADVICE}"))?;
     let out = String::from_utf8_lossy(&output.stdout);
     match output.status.success() {
         true => Ok(out.lines().map(str::to_owned).collect()),

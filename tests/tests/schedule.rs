@@ -123,6 +123,7 @@ impl Rig {
             acknowledge: Default::default(),
             rate_limit: None,
             schedule: None,
+            format: Default::default(),
             created: now,
             updated: now,
         };

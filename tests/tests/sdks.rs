@@ -1,4 +1,5 @@
-//! CloudEvents from SDKs that others wrote: what they send arrives, in every mode, over HTTP and Kafka.
+//! CloudEvents and the SDKs that others wrote: what they send arrives, in every mode, over HTTP and
+//! Kafka; and they read what is sent to webhooks that want CloudEvents.
 
 // Test code: a broken expectation should panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -12,7 +13,7 @@ use ringback_log::local::{LocalLog, LocalOptions};
 use ringback_tests::rig::{Rig, TestTenant, short_schedule, topics};
 use ringback_tests::sdks::Sdks;
 use ringback_tests::{kafka, sdks};
-use serde_json::json;
+use serde_json::{Value, json};
 
 type Lines = Result<Vec<String>, String>;
 
@@ -77,7 +78,7 @@ async fn the_sdk_for_javascript_over_http() {
     let log = LocalLog::open(dir.path(), topics(&schedule), LocalOptions::default()).unwrap();
     let rig = Rig::start(log, schedule).await;
     arrives(&rig, 4, |sdks, ingest, tenant| {
-        sdks.javascript(&[ingest, &tenant.token])
+        sdks.run("producer.cjs", &[ingest, &tenant.token], None)
     })
     .await;
     rig.stop().await;
@@ -98,9 +99,68 @@ async fn the_sdk_for_python_over_http_and_kafka() {
     };
     let rig = Rig::start(KafkaLog::open(config, topics).unwrap(), schedule).await;
     arrives(&rig, 6, move |sdks, ingest, tenant| {
-        let brokers = server.bootstrap();
-        sdks.python(&[ingest, &tenant.token, &tenant.id, brokers, &topic])
+        let args = [
+            ingest,
+            &tenant.token,
+            &tenant.id,
+            server.bootstrap(),
+            &topic,
+        ];
+        sdks.run("producer.py", &args, None)
     })
     .await;
+    rig.stop().await;
+}
+
+/// What a webhook of format `cloudevents` gets, read by both SDKs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_sdks_as_receivers() {
+    let schedule = short_schedule();
+    let dir = tempfile::tempdir().unwrap();
+    let log = LocalLog::open(dir.path(), topics(&schedule), LocalOptions::default()).unwrap();
+    let rig = Rig::start(log, schedule).await;
+    let tenant = rig.tenant().await;
+    let fields = json!({
+        "subscription": ["*"], "url": rig.receiver.url("events"), "format": "cloudevents",
+    });
+    let added = rig.webhook_with(&tenant, "main", fields).await;
+    assert_eq!(added["format"], "cloudevents");
+    let event = json!({
+        "type": "call.started", "time": "2026-11-21T03:19:59.731Z", "source": "/pbx/1",
+        "subject": "call/Zoë \"1\" 100%", "data": { "text": "héllo €", "cost": 1.5 },
+    });
+    let url = format!("{}/v1/events?backfill=true", rig.ingest);
+    let request = rig.client.post(url).bearer_auth(&tenant.token).json(&event);
+    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    let arrived = |books: &ringback_tests::receiver::Books| !books.requests.is_empty();
+    rig.receiver.wait("it arrived", arrived).await;
+    let request = rig.receiver.books(|books| books.at("events").remove(0));
+    // The data alone, as it was sent (DL7).
+    assert_eq!(request.body, event["data"].to_string());
+    assert_eq!(request.header("content-type"), "application/json");
+    assert_eq!(request.header("webhook-id"), request.header("ce-id"));
+    let headers = request.headers.iter();
+    let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()));
+    let headers: serde_json::Map<String, Value> = headers.collect();
+    let body = str::from_utf8(&request.body).unwrap();
+    let file = dir.path().join("requests.json");
+    let requests = json!([{ "headers": headers, "body": body }]);
+    std::fs::write(&file, requests.to_string()).unwrap();
+    let read = move || {
+        let sdks = sdks::prepare().unwrap();
+        ["receiver.py", "receiver.cjs"].map(|script| {
+            let input = std::fs::File::open(&file).unwrap();
+            sdks.run(script, &[], Some(input)).unwrap()
+        })
+    };
+    for lines in tokio::task::spawn_blocking(read).await.unwrap() {
+        let read: Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(read["id"], answer["id"]);
+        assert_eq!(read["tenant"], tenant.id.as_str());
+        assert_eq!(read["time"], 1_795_231_199.731);
+        for same in ["source", "type", "subject", "data"] {
+            assert_eq!(read[same], event[same], "{same}");
+        }
+    }
     rig.stop().await;
 }

@@ -13,7 +13,7 @@ use ringback_core::secret::KeyRing;
 use ringback_core::time::{Timestamp, duration_label, parse_duration};
 use ringback_core::verdict::Acknowledge;
 use ringback_core::webhook::{
-    Authentication, CONFIG_VERSION, Pattern, Webhook, WebhookName, check_url,
+    Authentication, CONFIG_VERSION, Format, Pattern, Webhook, WebhookName, check_url,
 };
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
@@ -38,6 +38,8 @@ pub(crate) struct NewWebhook {
     acknowledge: Acknowledge,
     rate_limit: Option<u32>,
     schedule: Option<Vec<String>>,
+    #[serde(default)]
+    format: Format,
     #[serde(default = "yes")]
     enabled: bool,
 }
@@ -60,6 +62,7 @@ pub(crate) struct WebhookChange {
     /// Null takes it away.
     #[serde(default, deserialize_with = "present")]
     schedule: Option<Option<Vec<String>>>,
+    format: Option<Format>,
     enabled: Option<bool>,
 }
 
@@ -116,6 +119,7 @@ impl NewWebhook {
             acknowledge: Acknowledge::default(),
             rate_limit: None,
             schedule: None,
+            format: Format::default(),
             created: making.now,
             updated: making.now,
         };
@@ -146,6 +150,7 @@ impl NewWebhook {
             acknowledge: Some(self.acknowledge),
             rate_limit: Some(self.rate_limit),
             schedule: Some(self.schedule),
+            format: Some(self.format),
             enabled: Some(self.enabled),
         })
     }
@@ -184,6 +189,7 @@ impl WebhookChange {
             let read = |waits: &Vec<String>| read_waits(waits, making.tiers);
             next.schedule = waits.as_ref().map(read).transpose()?;
         }
+        next.format = self.format.unwrap_or(current.format);
         next.enabled = self.enabled.unwrap_or(current.enabled);
         let is_set = next.url != current.url || (next.enabled && !current.enabled);
         if making.forbid_http && is_set && is_plain(&next.url) {
@@ -216,6 +222,7 @@ pub(crate) fn view(webhook: &Versioned<Arc<Webhook>>, directory: &Directory) -> 
         "acknowledge": webhook.acknowledge,
         "rate_limit": webhook.rate_limit,
         "schedule": webhook.schedule.as_ref().map(|waits| labels(waits)),
+        "format": webhook.format,
         "enabled": webhook.enabled,
         "generation": webhook.generation,
         "health": {

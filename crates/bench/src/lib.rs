@@ -56,6 +56,7 @@ pub fn configure<L: Log>(log: &L, urls: &[String]) -> String {
             enabled: true,
             generation: 0,
             acknowledge: Default::default(),
+            format: Default::default(),
             rate_limit: None,
             schedule: None,
             created: now,

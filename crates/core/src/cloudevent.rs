@@ -5,7 +5,7 @@
 //! [`Event`], whichever way it comes.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +14,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::event::{InvalidEvent, Source, TenantId, attribute, derive_id};
+use crate::event::{Event, InvalidEvent, Source, TenantId, attribute, derive_id};
 
 /// Media types that begin like this are structured mode (Kafka binding 3.2, HTTP binding 3).
 const MEDIA_TYPE: &str = "application/cloudevents";
@@ -165,6 +165,39 @@ pub fn parse_batch(text: &[u8], limit: usize) -> Result<(Vec<&RawValue>, usize),
     let batch = Batch { limit }.deserialize(&mut json).map_err(not_json)?;
     json.end().map_err(not_json)?;
     Ok(batch)
+}
+
+/// The `ce-` headers of an event in HTTP's binary mode. Values are percent-encoded (HTTP binding
+/// 3.1.3.2), so that each is a legal header.
+pub fn http_headers(event: &Event) -> Vec<(&'static str, String)> {
+    let mut headers = vec![
+        ("ce-specversion", SPEC_VERSION.to_owned()),
+        ("ce-id", event.id.as_hyphenated().to_string()),
+        ("ce-source", percent_encode(event.source.as_str())),
+        ("ce-type", event.name.to_string()),
+        ("ce-time", event.time.to_string()),
+        ("ce-tenant", event.tenant.to_string()),
+    ];
+    if let Some(subject) = &event.subject {
+        headers.push(("ce-subject", percent_encode(subject.as_str())));
+    }
+    if let Some(traceparent) = event.traceparent.as_deref().and_then(traceparent) {
+        headers.push(("ce-traceparent", traceparent));
+    }
+    headers
+}
+
+/// Encodes space, double quote, percent, and all that is not printable ASCII.
+fn percent_encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'!'..=b'~' if !b"\"%".contains(&byte) => encoded.push(char::from(byte)),
+            // Writing to a String cannot fail.
+            _ => drop(write!(encoded, "%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 fn utf8(text: &[u8]) -> Result<&str, InvalidEvent> {

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use ringback_core::cloudevent::http_headers;
 use ringback_core::record::Delivery;
 use ringback_core::secret::{KeyRing, SecretError};
 use ringback_core::time::Timestamp;
 use ringback_core::verdict::{Outcome, parse_retry_after};
-use ringback_core::webhook::{Authentication, Webhook};
+use ringback_core::webhook::{Authentication, Format, Webhook};
 
 use crate::config::Config;
 
@@ -105,6 +106,11 @@ impl Http {
     ) -> Result<HeaderMap, Unsendable> {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if webhook.format == Format::CloudEvents {
+            for (name, text) in http_headers(&delivery.event) {
+                headers.insert(HeaderName::from_static(name), value(text, "attribute")?);
+            }
+        }
         let id = delivery.event.id.as_hyphenated().to_string();
         headers.insert(WEBHOOK_ID, value(id, "event id")?);
         headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now.as_secs()));
@@ -159,6 +165,10 @@ impl Transport for Http {
     ) -> Result<Sent, Unsendable> {
         let url = url::Url::parse(&webhook.url).map_err(|e| Unsendable::Url(e.to_string()))?;
         let headers = self.headers(webhook, delivery, now)?;
+        let body = match webhook.format {
+            Format::Standard => body,
+            Format::CloudEvents => delivery.event.data.clone(),
+        };
         let began = Instant::now();
         let request = self
             .client

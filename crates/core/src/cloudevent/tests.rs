@@ -207,6 +207,30 @@ fn a_batch_is_cut_at_its_limit_and_counted() {
 }
 
 #[test]
+fn headers_for_receivers_are_legal_and_complete() {
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let text = with(|event| {
+        event["subject"] = "call/Zoë \"1\" 100%".into();
+        event["traceparent"] = trace.into();
+        event["time"] = "2026-11-18T03:19:59Z".into();
+    });
+    let event = post_json(&text).unwrap();
+    let id = event.id.to_string();
+    let expected = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", &id),
+        ("ce-source", "/pbx/1"),
+        ("ce-type", "cdr.completed"),
+        ("ce-time", "2026-11-18T03:19:59Z"),
+        ("ce-tenant", "acme"),
+        ("ce-subject", "call/Zo%C3%AB%20%221%22%20100%25"),
+        ("ce-traceparent", trace),
+    ]
+    .map(|(name, value)| (name, value.to_owned()));
+    assert_eq!(http_headers(&event), expected);
+}
+
+#[test]
 fn what_a_topic_cannot_hold_is_named() {
     let said = |headers: &[(&str, &[u8])], value: &[u8]| read(headers, Some(value)).unwrap_err();
     for form in [

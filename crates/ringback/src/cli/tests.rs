@@ -292,6 +292,7 @@ async fn set_changes_only_what_is_given() {
         "authentication",
         "subscription",
         "acknowledge",
+        "format",
         "enabled",
         "id",
     ] {
@@ -307,6 +308,8 @@ async fn set_changes_only_what_is_given() {
         bearer["authentication"],
         json!({"method": "bearer", "token": {"set": true}})
     );
+    let formed = rig.json("webhook set acme cdr --format cloudevents").await;
+    assert_eq!(formed["format"], "cloudevents");
     let none = rig.json("webhook set acme cdr --auth none").await;
     assert_eq!(none["authentication"], json!({"method": "none"}));
 }

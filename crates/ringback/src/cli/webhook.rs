@@ -52,6 +52,25 @@ impl Acknowledge {
     }
 }
 
+/// In which form events are sent.
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// One JSON object around the data
+    Standard,
+    /// CloudEvents, binary mode: the data as body, the attributes as headers
+    #[value(name = "cloudevents")]
+    CloudEvents,
+}
+
+impl Format {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::CloudEvents => "cloudevents",
+        }
+    }
+}
+
 #[derive(Args)]
 pub(crate) struct ResumeArgs {
     #[command(flatten)]
@@ -78,6 +97,9 @@ pub(crate) struct AddArgs {
     acknowledge: Option<Acknowledge>,
     #[command(flatten)]
     pace: PaceArgs,
+    /// In which form it gets events
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// Add it switched off
     #[arg(long)]
     paused: bool,
@@ -102,6 +124,9 @@ pub(crate) struct SetArgs {
     /// Which statuses acknowledge an event
     #[arg(long, value_enum)]
     acknowledge: Option<Acknowledge>,
+    /// In which form it gets events
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     #[command(flatten)]
     pace: PaceArgs,
     #[command(flatten)]
@@ -175,9 +200,13 @@ fn form(
     subscribe: &[String],
     acknowledge: Option<Acknowledge>,
     pace: PaceArgs,
+    format: Option<Format>,
     authentication: &AuthenticationArgs,
 ) -> Result<Map<String, Value>, Failure> {
     let mut form = Map::new();
+    if let Some(format) = format {
+        form.insert("format".to_owned(), format.as_str().into());
+    }
     if !subscribe.is_empty() {
         form.insert("subscription".to_owned(), subscribe.into());
     }
@@ -202,6 +231,7 @@ async fn add(args: AddArgs) -> Result<String, Failure> {
         &args.subscribe,
         args.acknowledge,
         args.pace,
+        args.format,
         &args.authentication,
     )?;
     form.insert("name".to_owned(), args.webhook.into());
@@ -295,6 +325,7 @@ async fn show(args: NamedArgs) -> Result<String, Failure> {
         ("health", health(&webhook)),
         ("rate limit", limit),
         ("retries", retries),
+        ("format", text(&webhook["format"])),
         ("generation", text(&webhook["generation"])),
         ("created", moment(&webhook["created"])),
         ("updated", moment(&webhook["updated"])),
@@ -307,6 +338,7 @@ async fn set(args: SetArgs) -> Result<String, Failure> {
         &args.subscribe,
         args.acknowledge,
         args.pace,
+        args.format,
         &args.authentication,
     )?;
     if let Some(url) = args.url {
@@ -315,6 +347,7 @@ async fn set(args: SetArgs) -> Result<String, Failure> {
     if form.is_empty() {
         return Err(Failure::usage(
             "say what to change: --url, --subscribe, --acknowledge, --rate-limit, --schedule, or an option of the authentication (`ringback webhook set --help`)",
+            "say what to change: --url, --subscribe, --acknowledge, --format, or an option of the authentication (`ringback webhook set --help`)",
         ));
     }
     let client = Client::new(&args.connection)?;
