@@ -267,6 +267,7 @@ async fn show(args: NamedArgs) -> Result<String, Failure> {
     };
     let retries = match webhook["schedule"].is_null() {
         true => "after the deployment's tiers".to_owned(),
+        false if list(&webhook, "schedule").is_empty() => "none".to_owned(),
         false => format!("after {}", text(&webhook["schedule"])),
     };
     let shown = fields(&[
