@@ -1,5 +1,8 @@
 //! The delivery contract as a table: one case per rule, the same code on every engine.
 
+mod disablement;
+mod lanes;
+
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
@@ -10,6 +13,8 @@ use tokio::net::TcpListener;
 
 use crate::receiver::{Answer, Request};
 use crate::rig::Rig;
+use disablement::r14_disablement;
+use lanes::{r12_own_schedule, r12_retry_after, r15_flood, r15_hanging, r15_rate_limit};
 
 type Run<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
@@ -26,7 +31,7 @@ macro_rules! cases {
     };
 }
 
-/// The table, rules R1 to R14.
+/// The table, rules R1 to R15.
 pub fn cases<L: Log>() -> Vec<Case<L>> {
     cases! {
         "R1" "nothing is sent before a webhook is configured" => r1_nothing_by_default,
@@ -42,9 +47,14 @@ pub fn cases<L: Log>() -> Vec<Case<L>> {
         "R10" "404 stops the retries at once" => r10_404,
         "R11" "every other status, refused, reset, timeout, DNS and TLS failures are retried" => r11_failures,
         "R12" "five retries, each no earlier than its wait, then never again" => r12_ladder,
+        "R12" "a webhook's own schedule, drawn from the tiers" => r12_own_schedule,
+        "R12" "Retry-After lengthens the wait" => r12_retry_after,
         "R13" "no attempt later than 24 h after the event" => r13_expiry,
         "R13" "a replay is a new run with a new ladder" => r13_replay,
         "R14" "what fails for long is disabled; enabled again, it begins anew" => r14_disablement,
+        "R15" "a receiver that hangs holds up nobody else" => r15_hanging,
+        "R15" "a flood to one webhook holds up nobody else" => r15_flood,
+        "R15" "a rate limit is kept, and nothing is lost by it" => r15_rate_limit,
     }
 }
 
@@ -602,64 +612,4 @@ async fn r13_replay<L: Log>(rig: &Rig<L>) {
     // Asked for again, nothing is left to replay.
     let answer = rig.api("POST", &path, json!({ "all": true })).await;
     assert_eq!(answer["replayed"], 0, "{answer}");
-}
-
-async fn r14_disablement<L: Log>(rig: &Rig<L>) {
-    let tenant = rig.tenant().await;
-    rig.webhook(&tenant, "main", &["cdr.*"], "r14").await;
-    rig.webhook(&tenant, "ops", &["webhook.*"], "r14-ops").await;
-    rig.receiver.behave("r14", |_, _, _| Answer::Status(500));
-    let path = format!("tenants/{}/webhooks/main", tenant.id);
-    let state = async || {
-        let webhook = rig.api("GET", &path, Value::Null).await;
-        webhook["health"]["state"].as_str().unwrap().to_owned()
-    };
-    // The policy wants attempts and time: events come until both are there.
-    for _ in 0..600 {
-        rig.event(&tenant, "cdr.completed").await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        if state().await == "disabled" {
-            break;
-        }
-    }
-    assert_eq!(state().await, "disabled");
-    let notices = |kind: &str| -> usize {
-        let seen = rig.receiver.books(|books| books.at("r14-ops"));
-        let of_kind = seen.iter().filter(|notice| notice.json()["type"] == kind);
-        of_kind.count()
-    };
-    rig.receiver
-        .wait("the notices of R14", |books| books.at("r14-ops").len() >= 2)
-        .await;
-    assert_eq!(
-        (notices("webhook.failing"), notices("webhook.disabled")),
-        (1, 1)
-    );
-    // DL6: within 2 s after the verdict is written, nothing is sent.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let meanwhile = rig.event(&tenant, "cdr.completed").await;
-    let parked = format!("{path}/parked?event={meanwhile}");
-    let parked = rig.list(&parked, "parked", 1).await;
-    assert_eq!(parked[0]["reason"], "disabled");
-    rig.receiver
-        .books(|books| assert_eq!(books.count("r14", &meanwhile), 0));
-
-    rig.receiver.behave("r14", |_, _, _| Answer::Status(200));
-    let enabled = rig
-        .api("POST", &format!("{path}/enable"), Value::Null)
-        .await;
-    assert_eq!(
-        (&enabled["generation"], &enabled["health"]["state"]),
-        (&json!(1), &json!("healthy"))
-    );
-    let _ = wait_until_sent(rig, &tenant, "r14").await;
-    let form = json!({ "reason": "disabled" });
-    rig.api("POST", &format!("{path}/replay"), form).await;
-    rig.receiver
-        .wait("what was parked, and the notice of recovery", |books| {
-            books.is_delivered(&meanwhile) && books.at("r14-ops").len() >= 3
-        })
-        .await;
-    assert_eq!(notices("webhook.recovered"), 1);
-    assert_eq!(state().await, "healthy");
 }

@@ -1,4 +1,5 @@
-//! Figures: what several benches set up alike.
+//! Benchmarks of the parts; each is a binary that prints lines `figure NAME VALUE UNIT`. Here is what
+//! several of them set up alike.
 
 // A bench that cannot be set up has nothing to print.
 #![allow(clippy::unwrap_used)]

@@ -25,6 +25,8 @@ use crate::verdict::{Outcome, Verdict};
 const OLD_EVERY: usize = 4;
 /// The longest that a receiver's `Retry-After` holds its lane back: a mistake heals.
 const HOLD_MAX: Duration = DEFER_RUNGS[DEFER_RUNGS.len() - 1];
+/// A lane that holds less than this part of all slots harms nobody.
+const HOG: usize = 16;
 /// A lane that nothing happened in for so long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 
@@ -294,7 +296,7 @@ impl Lane {
             _ => self.breaker.answered(),
         }
         match signal {
-            Signal::Good => self.limit.succeeded(took, self.request, in_use, now),
+            Signal::Good => self.limit.succeeded(in_use),
             Signal::Busy(_) | Signal::TimedOut => self.limit.pressed(took, now),
             Signal::Failed | Signal::None => {}
         }
@@ -394,7 +396,7 @@ impl Lane {
     /// Whether it holds more than its equal share and more than what is free, and would hold it for
     /// long. What all lanes hold alike is served by taking in no more; one lane's flood is put off.
     fn is_hogging(&self, pressure: Pressure, wait: Duration) -> bool {
-        let share = pressure.slots / (pressure.active + 1);
+        let share = (pressure.slots / (pressure.active + 1)).max(pressure.slots / HOG);
         self.holds() > pressure.free + share && wait > self.limits.wait / 4
     }
 

@@ -278,6 +278,9 @@ async fn run<L: Log, T: Transport>(shared: Arc<Shared<L, T>>, lane: SharedLane, 
     while let Some(current) = job {
         shared.lanes.in_flight.fetch_add(1, Ordering::AcqRel);
         let (took, signal) = attempt(&shared, current).await;
+        // The connection goes back to the client's pool in a task of its own; a request that does not
+        // wait for that makes another one, for nothing.
+        tokio::task::yield_now().await;
         shared.lanes.in_flight.fetch_sub(1, Ordering::AcqRel);
         let mut todo = shared.lanes.ended(&lane, took, signal, shared.now());
         job = todo.start.pop();

@@ -100,6 +100,7 @@ struct Receiver {
     seen: Vec<AtomicU64>,
     distinct: AtomicU64,
     total: AtomicU64,
+    connections: AtomicU64,
     done: Notify,
 }
 
@@ -129,6 +130,7 @@ async fn receive(events: usize) -> (String, Arc<Receiver>) {
         seen: (0..events).map(|_| AtomicU64::new(0)).collect(),
         distinct: AtomicU64::new(0),
         total: AtomicU64::new(0),
+        connections: AtomicU64::new(0),
         done: Notify::new(),
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -138,6 +140,7 @@ async fn receive(events: usize) -> (String, Arc<Receiver>) {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
+            books.connections.fetch_add(1, Ordering::Relaxed);
             let books = books.clone();
             let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
                 let books = books.clone();
@@ -228,6 +231,8 @@ async fn run<L: Log>(log: L, engine: &str, load: Load) {
     println!("figure {name}.lost {} events", 2 * events as u64 - distinct);
     let total = receiver.total.load(Ordering::Relaxed);
     println!("figure {name}.duplicates {} events", total - distinct);
+    let connections = receiver.connections.load(Ordering::Relaxed);
+    println!("figure {name}.connections {connections} connections");
     dispatcher.drain().await;
     // A healthy receiver is neither tried twice nor put off, however much comes at once.
     let told = |name: &str| -> Vec<String> {

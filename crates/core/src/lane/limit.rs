@@ -10,11 +10,6 @@ use crate::time::Timestamp;
 /// quick receiver is at its maximum after a dozen answers, and few enough that one that hangs holds
 /// little.
 const START: usize = 4;
-/// Requests that take this long or less are no reason to hold back.
-const QUICK: Duration = Duration::from_millis(100);
-/// For how long the shortest request is remembered, at least.
-const EPOCH: Duration = Duration::from_secs(30);
-
 /// The limit of one lane.
 #[derive(Clone, Debug)]
 pub(super) struct Limit {
@@ -26,7 +21,6 @@ pub(super) struct Limit {
     credit: usize,
     /// Requests that started before this have been answered for.
     decreased: Timestamp,
-    best: Best,
 }
 
 impl Limit {
@@ -38,7 +32,6 @@ impl Limit {
             ramp: true,
             credit: 0,
             decreased: Timestamp::EPOCH,
-            best: Best::default(),
         }
     }
 
@@ -46,19 +39,9 @@ impl Limit {
         self.now
     }
 
-    /// A request succeeded; `usual` is what requests take lately, and `in_use` says whether the limit
-    /// was what held others back.
-    pub(super) fn succeeded(
-        &mut self,
-        took: Duration,
-        usual: Duration,
-        in_use: bool,
-        now: Timestamp,
-    ) {
-        let best = self.best.note(took, now);
-        // More at a time that only makes each take longer is no gain: the bottleneck is elsewhere, be
-        // it the receiver or this process.
-        if !in_use || self.now >= self.max || usual > QUICK.max(best * 2) {
+    /// A request succeeded; `in_use` says whether the limit was what held others back.
+    pub(super) fn succeeded(&mut self, in_use: bool) {
+        if !in_use || self.now >= self.max {
             return;
         }
         self.credit += 1;
@@ -81,26 +64,6 @@ impl Limit {
     }
 }
 
-/// The shortest request of the last one to two epochs.
-#[derive(Clone, Debug, Default)]
-struct Best {
-    last: Option<Duration>,
-    this: Option<Duration>,
-    since: Timestamp,
-}
-
-impl Best {
-    fn note(&mut self, took: Duration, now: Timestamp) -> Duration {
-        if now.since(self.since) > EPOCH {
-            self.last = self.this.take();
-            self.since = now;
-        }
-        let this = self.this.map_or(took, |this| this.min(took));
-        self.this = Some(this);
-        self.last.map_or(this, |last| last.min(this))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -118,36 +81,31 @@ mod tests {
     #[test]
     fn a_quick_receiver_gets_all_after_a_dozen_answers() {
         let mut limit = Limit::new(16);
-        for n in 0..12 {
-            limit.succeeded(ms(2), ms(2), true, at(n));
+        for _ in 0..12 {
+            limit.succeeded(true);
         }
         assert_eq!(limit.get(), 16);
-        limit.succeeded(ms(2), ms(2), true, at(20));
+        limit.succeeded(true);
         assert_eq!(limit.get(), 16);
     }
 
     #[test]
     fn one_round_trip_halves_once_and_growth_is_slow_afterwards() {
         let mut limit = Limit::new(16);
-        (0..12).for_each(|n| limit.succeeded(ms(2), ms(2), true, at(n)));
+        (0..12).for_each(|_| limit.succeeded(true));
         for n in 0..16 {
             limit.pressed(ms(1000), at(2000 + n));
         }
         assert_eq!(limit.get(), 8);
-        (0..8).for_each(|n| limit.succeeded(ms(2), ms(2), true, at(3000 + n)));
+        (0..8).for_each(|_| limit.succeeded(true));
         assert_eq!(limit.get(), 9);
     }
 
     #[test]
-    fn unused_or_longer_requests_do_not_grow_it() {
+    fn what_is_not_used_does_not_grow() {
         let mut limit = Limit::new(16);
-        limit.succeeded(ms(10), ms(10), false, at(1));
-        limit.succeeded(ms(400), ms(300), true, at(2));
+        limit.succeeded(false);
         assert_eq!(limit.get(), 4);
-        // A receiver far away is not a slow one.
-        let mut far = Limit::new(16);
-        far.succeeded(ms(400), ms(400), true, at(2));
-        assert_eq!(far.get(), 5);
     }
 
     proptest! {
@@ -164,8 +122,8 @@ mod tests {
                 let before = limit.get();
                 match what {
                     0 => limit.pressed(ms(took), at(now)),
-                    1 => limit.succeeded(ms(took), ms(took), true, at(now)),
-                    _ => limit.succeeded(ms(took), ms(took), false, at(now)),
+                    1 => limit.succeeded(true),
+                    _ => limit.succeeded(false),
                 }
                 prop_assert!((1..=max.max(1)).contains(&limit.get()));
                 prop_assert!(limit.get() <= before + 1);

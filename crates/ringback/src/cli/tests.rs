@@ -310,6 +310,25 @@ async fn set_changes_only_what_is_given() {
     );
     let formed = rig.json("webhook set acme cdr --format cloudevents").await;
     assert_eq!(formed["format"], "cloudevents");
+    let paced = rig
+        .json("webhook set acme cdr --rate-limit 20 --schedule 32s,4m")
+        .await;
+    assert_eq!(
+        (&paced["rate_limit"], &paced["schedule"]),
+        (&json!(20), &json!(["32s", "4m"]))
+    );
+    let shown = rig.ok("webhook show acme cdr").await;
+    assert!(
+        shown.contains("20 events per second") && shown.contains("after 32s, 4m"),
+        "{shown}"
+    );
+    let paced = rig
+        .json("webhook set acme cdr --rate-limit none --schedule default")
+        .await;
+    assert_eq!(
+        (&paced["rate_limit"], &paced["schedule"]),
+        (&json!(null), &json!(null))
+    );
     let none = rig.json("webhook set acme cdr --auth none").await;
     assert_eq!(none["authentication"], json!({"method": "none"}));
 }

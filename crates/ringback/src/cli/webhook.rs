@@ -310,6 +310,7 @@ async fn show(args: NamedArgs) -> Result<String, Failure> {
     };
     let retries = match webhook["schedule"].is_null() {
         true => "after the deployment's tiers".to_owned(),
+        false if list(&webhook, "schedule").is_empty() => "none".to_owned(),
         false => format!("after {}", text(&webhook["schedule"])),
     };
     let shown = fields(&[
@@ -346,8 +347,7 @@ async fn set(args: SetArgs) -> Result<String, Failure> {
     }
     if form.is_empty() {
         return Err(Failure::usage(
-            "say what to change: --url, --subscribe, --acknowledge, --rate-limit, --schedule, or an option of the authentication (`ringback webhook set --help`)",
-            "say what to change: --url, --subscribe, --acknowledge, --format, or an option of the authentication (`ringback webhook set --help`)",
+            "say what to change: --url, --subscribe, --acknowledge, --format, --rate-limit, --schedule, or an option of the authentication (`ringback webhook set --help`)",
         ));
     }
     let client = Client::new(&args.connection)?;
