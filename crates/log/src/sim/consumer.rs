@@ -28,6 +28,8 @@ pub struct SimConsumer {
     /// What we think we own, in the order of turns.
     owned: Vec<Owned>,
     woken: Arc<AtomicBool>,
+    /// How often the clock was moved, as far as our user knows: it has to look at what is due.
+    moved: u64,
     left: bool,
 }
 
@@ -49,6 +51,7 @@ impl SimConsumer {
             topics: topics.to_vec(),
             owned: Vec::new(),
             woken: Arc::default(),
+            moved: 0,
             left: false,
             log,
         };
@@ -324,13 +327,14 @@ impl Consumer for SimConsumer {
         let engine = self.log.engine().clone();
         let deadline = Instant::now().checked_add(timeout);
         loop {
-            let version = {
+            let (version, moved) = {
                 let state = engine.state.lock();
                 let doing = || format!("reading for group {}", self.group);
                 self.log.reachable(&state, &doing())?;
-                state.version
+                (state.version, state.moved)
             };
-            let changed = self.follow_group(handler);
+            let moved = std::mem::replace(&mut self.moved, moved) != moved;
+            let changed = self.follow_group(handler) || moved;
             let served = self.serve(handler);
             if changed || served || engine.stepped || self.woken.swap(false, Ordering::AcqRel) {
                 return Ok(());

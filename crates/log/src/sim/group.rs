@@ -5,13 +5,14 @@
 //! that was away notices that it lost a partition even if it is to get it again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_core::log::{Committed, Offset};
 use ringback_core::time::Timestamp;
 use ringback_core::tracker::{Begin, Tracker};
 
-use super::state::{Place, Records, State};
+use super::state::{Place, Records, State, Stored};
 
 /// How long an owner that was asked to give a partition up may take (interface: 5 s).
 pub(super) const REVOKE: Duration = Duration::from_secs(5);
@@ -260,7 +261,7 @@ impl State {
         let position = slot.position;
         let committed = self.groups[name].committed.get(&place);
         if let Some(records) = self.records(place) {
-            self.seen.exposed += unfinished(records, committed, position);
+            self.seen.exposed += unfinished(records, committed, position).len() as u64;
         }
         self.version += 1;
     }
@@ -287,33 +288,34 @@ impl State {
         true
     }
 
-    /// Records that a group has not finished, by what it committed.
-    pub(super) fn unfinished(&self, group: &str) -> u64 {
+    /// The records that a group has not finished, by what it has committed: topic and append time.
+    pub(super) fn unfinished(&self, group: &str) -> Vec<(&str, Timestamp)> {
         let Some(group) = self.groups.get(group) else {
-            return 0;
+            return Vec::new();
         };
-        let places = group.slots.keys();
-        places
-            .filter_map(|place| {
-                let records = self.records(*place)?;
-                Some(unfinished(records, group.committed.get(place), records.end))
-            })
-            .sum()
+        let mut all = Vec::new();
+        for place in group.slots.keys() {
+            let Some(records) = self.records(*place) else {
+                continue;
+            };
+            let name = self.topics[place.topic].name.as_str();
+            let left = unfinished(records, group.committed.get(place), records.end);
+            all.extend(left.iter().map(|stored| (name, stored.appended)));
+        }
+        all
     }
 }
 
-/// Records before `end` that this commit does not say to be finished.
-fn unfinished(records: &Records, committed: Option<&Committed>, end: Offset) -> u64 {
+/// The records before `end` that this commit does not say to be finished.
+fn unfinished(records: &Records, committed: Option<&Committed>, end: Offset) -> Vec<Arc<Stored>> {
     let mut tracker = Tracker::new(committed, records.start);
     let from = committed.map_or(records.start, |committed| committed.offset);
-    let kept = records.from(from, usize::MAX);
-    let before = kept.iter().filter(|kept| kept.offset < end);
-    let mut count = 0;
-    for kept in before {
-        if tracker.begin(kept.offset) == Begin::New {
-            tracker.finish(kept.offset);
-            count += 1;
-        }
-    }
-    count
+    let mut left = records.from(from, usize::MAX);
+    left.retain(|stored| {
+        let new = stored.offset < end && tracker.begin(stored.offset) == Begin::New;
+        // At once: a tracker holds only so many.
+        tracker.finish(stored.offset);
+        new
+    });
+    left
 }

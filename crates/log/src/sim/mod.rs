@@ -137,6 +137,7 @@ impl Sim {
         let listener = Arc::downgrade(&engine);
         clock.listen(Waker::new(move || {
             if let Some(engine) = listener.upgrade() {
+                engine.state.lock().moved += 1;
                 engine.announce();
             }
         }));

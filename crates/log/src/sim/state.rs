@@ -34,6 +34,8 @@ pub(super) struct State {
     pub(super) seen: Seen,
     /// Raised with every change that somebody may wait for.
     pub(super) version: u64,
+    /// Raised when the clock is moved.
+    pub(super) moved: u64,
     pub(super) stop: bool,
     pub(super) last_id: u64,
 }

@@ -136,9 +136,14 @@ impl Sim {
         self.core.engine.state.lock().seen
     }
 
-    /// Records that a group has still to read or to finish, by what it has committed.
-    pub fn unfinished(&self, group: &str) -> u64 {
-        self.core.engine.state.lock().unfinished(group)
+    /// The records that a group has still to read or to finish, by what it has committed: full name of
+    /// the topic, and when the record was appended.
+    pub fn unfinished(&self, group: &str) -> Vec<(String, Timestamp)> {
+        let state = self.core.engine.state.lock();
+        let unfinished = state.unfinished(group).into_iter();
+        unfinished
+            .map(|(topic, at)| (topic.to_owned(), at))
+            .collect()
     }
 
     /// Appends that were handed over and have not been reported.
