@@ -15,3 +15,4 @@ pub mod kafka;
 pub mod process;
 pub mod receiver;
 pub mod rig;
+pub mod simulation;

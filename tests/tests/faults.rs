@@ -1,0 +1,163 @@
+//! Random faults of the simulated log under whole dispatchers, and the books at the end.
+//!
+//! `RINGBACK_SIM_SEEDS=500` runs more seeds, `RINGBACK_SIM_FIRST=17` begins with another one.
+
+// Test code: a broken expectation should panic, and figures are printed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+use std::time::Duration;
+
+use ringback_log::sim::Chances;
+use ringback_tests::simulation::books::{self, Sums};
+use ringback_tests::simulation::{Dice, GROUPS, Process, Simulation};
+
+/// Seeds of the ordinary run.
+const SEEDS: u64 = 20;
+/// Seeds that run side by side: they mostly wait for each other's threads.
+const TOGETHER: u64 = 5;
+/// Actions of a run.
+const ACTIONS: usize = 40;
+
+fn number(variable: &str, otherwise: u64) -> u64 {
+    let set = std::env::var(variable).ok();
+    set.map_or(otherwise, |text| text.parse().expect("a number"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_books_balance_whatever_fails() {
+    let first = number("RINGBACK_SIM_FIRST", 1);
+    let last = first + number("RINGBACK_SIM_SEEDS", SEEDS);
+    let (mut seeds, mut broken) = (first..last, Vec::new());
+    let mut running = tokio::task::JoinSet::new();
+    loop {
+        while running.len() < TOGETHER as usize
+            && let Some(seed) = seeds.next()
+        {
+            running.spawn(async move { (seed, tokio::spawn(random_faults(seed)).await) });
+        }
+        let Some(ended) = running.join_next().await else {
+            break;
+        };
+        let (seed, result) = ended.unwrap();
+        match result {
+            Ok(sums) => println!("seed {seed}: {sums:?}"),
+            // Its panic has been printed.
+            Err(error) => broken.push(format!("seed {seed}: {error}")),
+        }
+    }
+    assert!(
+        broken.is_empty(),
+        "RINGBACK_SIM_FIRST=<seed> RINGBACK_SIM_SEEDS=1 runs one again:\n{}",
+        broken.join("\n")
+    );
+}
+
+/// With nothing asked for, nothing fails and nothing is sent twice, however dispatchers come and go in
+/// good order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_faults_nothing_is_sent_twice() {
+    let mut simulation = Simulation::new(0);
+    let mut dice = Dice::new(0);
+    let process = simulation.start();
+    for _ in 0..60 {
+        simulation.event(&mut dice);
+    }
+    simulation.until_at_rest().await;
+    let second = simulation.start();
+    process.drain().await;
+    for _ in 0..20 {
+        simulation.event(&mut dice);
+    }
+    simulation.until_at_rest().await;
+    second.drain().await;
+    let sums = books::check(&simulation);
+    assert_eq!((sums.duplicates, sums.allowed), (0, 0), "{sums:?}");
+    assert!(sums.delivered > 0 && sums.parked > 0, "{sums:?}");
+}
+
+async fn random_faults(seed: u64) -> Sums {
+    let mut dice = Dice::new(seed);
+    let mut simulation = Simulation::new(seed);
+    let mut processes = vec![simulation.start(), simulation.start()];
+    for _ in 0..ACTIONS {
+        act(&mut simulation, &mut processes, &mut dice).await;
+        simulation.producer.produce_again();
+        // A little while, so that faults meet work under way; how far it gets does not matter.
+        tokio::time::sleep(Duration::from_millis(dice.roll(6))).await;
+    }
+    simulation.sim.chances(Chances::default());
+    simulation.sim.away(false);
+    simulation.sim.release("ringback.webhooks");
+    if simulation.sim.seen().commits_lost > 0 {
+        // Nobody can know of a lost commit until something new is committed or somebody else takes
+        // over; here nothing new comes.
+        for group in GROUPS {
+            for member in simulation.sim.members(group) {
+                simulation.sim.expel(group, member);
+            }
+        }
+    }
+    simulation.until_at_rest().await;
+    for process in processes {
+        process.drain().await;
+    }
+    books::check(&simulation)
+}
+
+async fn act(simulation: &mut Simulation, processes: &mut Vec<Process>, dice: &mut Dice) {
+    let group = GROUPS[dice.roll(3) as usize];
+    let sim = simulation.sim.clone();
+    match dice.roll(20) {
+        0..8 => {
+            for _ in 0..=dice.roll(8) {
+                simulation.event(dice);
+            }
+        }
+        8..11 => sim.clock().advance(Duration::from_secs(dice.roll(400))),
+        11..14 => sim.chances(chances(dice)),
+        14 => sim.rebalance(group),
+        15 | 16 => {
+            let members = sim.members(group);
+            if let Some(member) = members.get(dice.roll(2) as usize) {
+                sim.expel(group, *member);
+            }
+        }
+        17 => {
+            let process = processes.swap_remove(dice.roll(2) as usize);
+            processes.push(simulation.start());
+            match dice.roll(3) {
+                0 => process.drain().await,
+                _ => process.kill(),
+            }
+        }
+        18 => sim.away(dice.roll(2) == 0),
+        _ => match dice.roll(2) {
+            0 => sim.hold("ringback.webhooks"),
+            _ => sim.release("ringback.webhooks"),
+        },
+    }
+}
+
+/// A new mixture; sometimes none.
+fn chances(dice: &mut Dice) -> Chances {
+    let mut chance = || match dice.roll(3) {
+        0 => dice.roll(300) as u16,
+        _ => 0,
+    };
+    Chances {
+        fail: chance(),
+        lose_acknowledgement: chance(),
+        duplicate: chance(),
+        gap: chance(),
+        delay: chance(),
+        delay_max: Duration::from_secs(15),
+        reorder: chance(),
+        lose_commit: chance(),
+        ..Chances::default()
+    }
+}
