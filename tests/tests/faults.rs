@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use ringback_core::invariant::{Invariant, violations};
 use ringback_log::sim::Chances;
 use ringback_tests::simulation::books::{self, Sums};
 use ringback_tests::simulation::{Dice, GROUPS, Process, Simulation};
@@ -78,6 +79,113 @@ async fn without_faults_nothing_is_sent_twice() {
     let sums = books::check(&simulation);
     assert_eq!((sums.duplicates, sums.allowed), (0, 0), "{sums:?}");
     assert!(sums.delivered > 0 && sums.parked > 0, "{sums:?}");
+}
+
+/// A commit that fails is made again, even if nothing finishes after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_commit_is_made_again() {
+    let mut simulation = Simulation::new(3);
+    let mut dice = Dice::new(3);
+    simulation.sim.chances(Chances {
+        fail_commit: 1000,
+        ..Chances::default()
+    });
+    let process = simulation.start();
+    simulation.event(&mut dice);
+    until("its result is in the log and a commit has failed", || {
+        !simulation.receivers.requests().is_empty()
+            && simulation.sim.open_appends() == 0
+            && simulation.sim.seen().commits_failed > 0
+    })
+    .await;
+    assert_ne!(simulation.sim.unfinished(GROUPS[0]), []);
+    simulation.sim.chances(Chances::default());
+    simulation.until_at_rest().await;
+    process.drain().await;
+    books::check(&simulation);
+}
+
+/// DL6: a dispatcher that does not hear of changes sends nothing, and when it hears again, what was
+/// paused meanwhile is not sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_sent_on_stale_configuration() {
+    let mut simulation = Simulation::new(6);
+    let mut dice = Dice::new(6);
+    let process = simulation.start();
+    until("it is ready", || process.health.not_ready().is_empty()).await;
+    simulation.sim.hold("ringback.webhooks");
+    simulation.pause();
+    until("it knows that it is stale", || {
+        GROUPS
+            .iter()
+            .all(|group| process.health.not_ready().contains_key(group))
+    })
+    .await;
+    for _ in 0..10 {
+        simulation.event(&mut dice);
+    }
+    until("they are accepted", || {
+        simulation.producer.unacknowledged() == 0
+    })
+    .await;
+    // The time a dispatcher that is wrong would need.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let unread = simulation.sim.unfinished(GROUPS[0]).len();
+    assert_eq!(unread, 10, "nothing is taken in");
+    simulation.sim.release("ringback.webhooks");
+    simulation.until_at_rest().await;
+    process.drain().await;
+    let sums = books::check(&simulation);
+    assert_eq!(
+        (sums.requests, sums.delivered, sums.parked),
+        (0, 0, sums.deliveries)
+    );
+}
+
+async fn until(what: &str, done: impl Fn() -> bool) {
+    for _ in 0..4000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("waited in vain until {what}");
+}
+
+/// DL10: what retention removes before it is read is counted, and the rest goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_lost_to_retention_are_counted() {
+    let mut simulation = Simulation::new(5);
+    let mut dice = Dice::new(5);
+    let process = simulation.start();
+    for _ in 0..30 {
+        simulation.event(&mut dice);
+    }
+    simulation.until_at_rest().await;
+    process.drain().await;
+    let before = simulation.receivers.requests().len();
+    for _ in 0..30 {
+        simulation.event(&mut dice);
+    }
+    until("they are accepted", || {
+        simulation.producer.unacknowledged() == 0
+    })
+    .await;
+    // As far as it takes to remove two that nobody has read.
+    let unread = |simulation: &Simulation| simulation.sim.unfinished(GROUPS[0]).len();
+    let (topic, all) = ("ringback.events.cdr", unread(&simulation));
+    let mut offset = 0;
+    while simulation.sim.seen().removed_unread < 2 {
+        offset += 1;
+        simulation.sim.forget_before(topic, 0, offset);
+    }
+    assert_eq!(unread(&simulation), all - 2);
+    let counted = violations(Invariant::DL10);
+    let process = simulation.start();
+    simulation.until_at_rest().await;
+    assert_eq!(violations(Invariant::DL10), counted + 1, "one partition");
+    assert!(simulation.receivers.requests().len() > before);
+    process.drain().await;
 }
 
 async fn random_faults(seed: u64) -> Sums {
@@ -158,6 +266,7 @@ fn chances(dice: &mut Dice) -> Chances {
         delay_max: Duration::from_secs(15),
         reorder: chance(),
         lose_commit: chance(),
+        fail_commit: chance(),
         ..Chances::default()
     }
 }

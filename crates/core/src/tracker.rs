@@ -407,4 +407,17 @@ mod tests {
             assert_eq!(next.begin(offset), expected, "{offset}");
         }
     }
+
+    #[test]
+    fn a_failed_commit_is_due_again() {
+        let mut tracker = Tracker::new(None, 0);
+        tracker.begin(0);
+        tracker.finish(0);
+        let first = tracker.commit();
+        assert!(first.is_some());
+        assert_eq!(tracker.commit(), None);
+        tracker.commit_failed();
+        assert_eq!(tracker.commit(), first);
+        assert_eq!(tracker.commit(), None);
+    }
 }

@@ -92,19 +92,18 @@ pub(crate) fn run<L: Log, T: Transport>(
         if committed.elapsed() >= shared.config.commit_interval {
             committed = Instant::now();
             let positions = intake.positions();
-            if positions.is_empty() {
-                continue;
-            }
-            match consumer.commit(&positions) {
-                Ok(()) => uncommitted = false,
-                Err(error) => {
-                    shared.metrics.inc(Counter::CommitFailures, &[]);
-                    // Once; it is tried again at every interval.
-                    if !std::mem::replace(&mut uncommitted, true) {
-                        let group = group.name;
-                        tracing::warn!(%error, group, "positions are not committed yet");
+            if !positions.is_empty() {
+                match consumer.commit(&positions) {
+                    Ok(()) => uncommitted = false,
+                    Err(error) => {
+                        shared.metrics.inc(Counter::CommitFailures, &[]);
+                        // Said once; it is tried again at every interval.
+                        if !std::mem::replace(&mut uncommitted, true) {
+                            let group = group.name;
+                            tracing::warn!(%error, group, "positions are not committed yet");
+                        }
+                        intake.not_committed(&positions);
                     }
-                    intake.not_committed(&positions);
                 }
             }
         }

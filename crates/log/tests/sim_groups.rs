@@ -271,6 +271,25 @@ fn a_lost_commit_costs_repetitions() {
 }
 
 #[test]
+fn a_failed_commit_says_so() {
+    let world = world();
+    let mut first = Member::join(&world, &world.log);
+    first.poll();
+    world.sim.chances(Chances {
+        fail_commit: 1000,
+        ..Chances::default()
+    });
+    let positions = first.took.positions();
+    let failed = first.consumer.commit(&positions);
+    assert!(failed.is_err_and(|error| error.retriable));
+    assert_eq!(world.sim.unfinished(GROUP).len(), RECORDS);
+    world.seen(Seen {
+        commits_failed: 1,
+        ..Seen::default()
+    });
+}
+
+#[test]
 fn what_must_never_be_committed_is_counted() {
     let world = world();
     let mut first = Member::join(&world, &world.log);

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ringback_core::event::{Event, EventName, Source, TenantId};
-use ringback_core::log::Log;
+use ringback_core::log::{Log, Reader, Revision};
 use ringback_core::schedule::Schedule;
 use ringback_core::time::Timestamp;
 use ringback_core::topics::{Role, Topics, TopicsConfig};
@@ -75,6 +75,8 @@ impl Dice {
 
 /// A dispatcher as a process of its own.
 pub struct Process {
+    /// Whether its parts are ready.
+    pub health: Health,
     log: SimLog,
     dispatcher: Dispatcher<SimLog, Transport>,
     killed: Arc<AtomicBool>,
@@ -142,6 +144,7 @@ impl Simulation {
     pub fn start(&mut self) -> Process {
         self.started += 1;
         let log = self.sim.open(self.log.topics().clone());
+        let health = Health::new();
         let environment = Environment {
             config: Config {
                 name: format!("dispatcher-{}", self.started),
@@ -154,15 +157,34 @@ impl Simulation {
             schedule: self.schedule.clone(),
             clock: self.sim.clock().clock(),
             metrics: self.metrics.clone(),
-            health: Health::new(),
+            health: health.clone(),
         };
         let killed = Arc::<AtomicBool>::default();
         let transport = self.receivers.transport(killed.clone());
         let dispatcher = Dispatcher::start_with(&log, environment, transport).unwrap();
         Process {
+            health,
             log,
             dispatcher,
             killed,
+        }
+    }
+
+    /// Pauses all webhooks.
+    pub fn pause(&mut self) {
+        let topic = self.log.topics().find(Role::Webhooks).unwrap();
+        let mut reader = self.log.reader().unwrap();
+        let partition = self.log.topics().partitions(topic).next().unwrap();
+        let bounds = reader.bounds(partition).unwrap();
+        // Written once each, in this order, and not touched since.
+        for (webhook, offset) in self.webhooks.iter_mut().zip(bounds) {
+            webhook.enabled = false;
+            let value = serde_json::to_vec(webhook).unwrap();
+            let (key, revision) = (webhook.key(), Some(Revision(offset)));
+            let set = self
+                .log
+                .compare_and_set(topic, &key, revision, Some(&value));
+            set.unwrap();
         }
     }
 
@@ -183,6 +205,19 @@ impl Simulation {
             backfill: false,
             traceparent: None,
         });
+    }
+
+    /// Webhooks that one event has at most.
+    pub fn fan_out(&self) -> u64 {
+        let wanting = |tenant: &TenantId, name: &str| {
+            let webhooks = self.webhooks.iter();
+            webhooks
+                .filter(|w| w.tenant == *tenant && w.wants(name))
+                .count()
+        };
+        let pairs = self.webhooks.iter();
+        let pairs = pairs.flat_map(|webhook| TYPES.map(|name| wanting(&webhook.tenant, name)));
+        pairs.max().unwrap_or(0) as u64
     }
 
     /// When the records become due that the groups have not finished, earliest first.

@@ -352,8 +352,16 @@ impl Consumer for SimConsumer {
         let doing = format!("committing for group {}", self.group);
         let mut state = engine.state.lock();
         self.log.reachable(&state, &doing)?;
+        let (seed, chances) = (state.seed, state.faults.chances);
+        let group = state.groups.entry(self.group.clone()).or_default();
+        group.commits += 1;
+        let number = group.commits;
+        if happens(draw(seed ^ 5, &self.group, number), chances.fail_commit) {
+            state.seen.commits_failed += 1;
+            return Err(LogError::retriable(doing, "asked to fail"));
+        }
         let mut result = Ok(());
-        for (partition, news) in positions {
+        for (at, (partition, news)) in (1_u64..).zip(positions) {
             let Some(owned) = self.owned.iter().find(|o| o.partition == *partition) else {
                 state.seen.commits_unowned += 1;
                 continue;
@@ -364,10 +372,10 @@ impl Consumer for SimConsumer {
                 result = Err(LogError::permanent(&*doing, reason));
                 continue;
             }
-            let (seed, chance) = (state.seed ^ 4, state.faults.chances.lose_commit);
-            let group = state.groups.entry(self.group.clone()).or_default();
-            group.commits += 1;
-            if happens(draw(seed, &self.group, group.commits), chance) {
+            if happens(
+                draw(seed ^ 4 ^ (at << 8), &self.group, number),
+                chances.lose_commit,
+            ) {
                 state.seen.commits_lost += 1;
                 continue;
             }

@@ -126,6 +126,7 @@ fn take_in(state: &mut State, now: Timestamp) -> bool {
         Ok(_) => {
             due = waiting.until;
             state.seen.acknowledgements_lost += 1;
+            state.topics[waiting.place.topic].repeats += 1;
             Err("it took too long".to_owned())
         }
         Err(reason) => Err(reason),
@@ -179,9 +180,11 @@ fn append(
     if meets.fault == Some(AppendFault::Duplicate) {
         records.push(waiting.content.clone(), now);
         state.seen.duplicates += 1;
+        topic.repeats += 1;
     }
     if meets.fault == Some(AppendFault::LoseAcknowledgement) {
         state.seen.acknowledgements_lost += 1;
+        topic.repeats += 1;
         return (due, Err("asked to lose the acknowledgement".to_owned()));
     }
     let appended = Appended {

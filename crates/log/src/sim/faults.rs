@@ -55,6 +55,8 @@ pub struct Chances {
     pub reorder: u16,
     /// A commit is forgotten.
     pub lose_commit: u16,
+    /// A call of `commit` fails as a whole.
+    pub fail_commit: u16,
     /// [`SetFault::Conflict`].
     pub conflict: u16,
     /// [`SetFault::LoseAnswer`].
@@ -78,8 +80,10 @@ pub struct Seen {
     pub gaps: u64,
     /// Acknowledgements that overtook one of another partition.
     pub reordered: u64,
-    /// Commits that were forgotten.
+    /// Positions whose commit was forgotten.
     pub commits_lost: u64,
+    /// Calls of `commit` that failed.
+    pub commits_failed: u64,
     /// Conflicts that were made up.
     pub conflicts: u64,
     /// Compare-and-sets with an unknown result.
@@ -107,7 +111,7 @@ pub struct Seen {
 #[derive(Default)]
 pub(super) struct Faults {
     pub(super) chances: Chances,
-    /// Topics (full names) that chances about appends are limited to; empty: all.
+    /// Asked for by topic (full name), in order.
     pub(super) appends: BTreeMap<String, VecDeque<AppendFault>>,
     pub(super) sets: BTreeMap<String, VecDeque<SetFault>>,
     /// The log is out of reach.

@@ -27,7 +27,7 @@ pub(super) struct Group {
     slots: BTreeMap<Place, Slot>,
     pub(super) committed: BTreeMap<Place, Committed>,
     epoch: u64,
-    /// Commits so far.
+    /// Calls of `commit` so far.
     pub(super) commits: u64,
 }
 
@@ -261,7 +261,9 @@ impl State {
         let position = slot.position;
         let committed = self.groups[name].committed.get(&place);
         if let Some(records) = self.records(place) {
-            self.seen.exposed += unfinished(records, committed, position).len() as u64;
+            let exposed = unfinished(records, committed, position).len() as u64;
+            self.seen.exposed += exposed;
+            self.topics[place.topic].repeats += exposed;
         }
         self.version += 1;
     }

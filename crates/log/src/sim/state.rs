@@ -48,6 +48,8 @@ pub(super) struct Topic {
     pub(super) spread: u32,
     /// Appends so far.
     pub(super) appends: u64,
+    /// Records that are here once more, were reported as failed, or are read again.
+    pub(super) repeats: u64,
     /// Compare-and-sets so far.
     pub(super) sets: u64,
     /// Followers see nothing beyond this, and do not know the end.
@@ -200,6 +202,7 @@ impl State {
                     partitions: Vec::new(),
                     spread: 0,
                     appends: 0,
+                    repeats: 0,
                     sets: 0,
                     held_at: None,
                 });

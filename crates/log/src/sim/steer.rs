@@ -146,6 +146,16 @@ impl Sim {
             .collect()
     }
 
+    /// How many records of each topic (full name) may be worked on twice: they are in the log once more,
+    /// were reported as failed, or were [exposed](Seen::exposed).
+    pub fn repeats(&self) -> Vec<(String, u64)> {
+        let state = self.core.engine.state.lock();
+        let topics = state.topics.iter();
+        topics
+            .map(|topic| (topic.name.clone(), topic.repeats))
+            .collect()
+    }
+
     /// Appends that were handed over and have not been reported.
     pub fn open_appends(&self) -> usize {
         let state = self.core.engine.state.lock();
