@@ -1,5 +1,6 @@
 //! The engines of the log behind [`ringback_core::log::Log`] — Kafka for production, local (SQLite)
-//! for one machine — and the conformance suite that says what each promise of the interface means.
+//! for one machine, simulated for tests — and the conformance suite that says what each promise of the
+//! interface means.
 
 pub mod conformance;
 pub mod directory;

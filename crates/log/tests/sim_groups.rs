@@ -304,3 +304,72 @@ fn what_must_never_be_committed_is_counted() {
     assert_eq!(world.sim.seen().commits_unowned, 1, "DL8");
     second.poll();
 }
+
+/// Members come, go and are thrown out by the dice, while records fail and are repeated: one thread
+/// drives it all, and equal calls give equal histories. In the end every record was taken.
+#[test]
+fn equal_calls_give_equal_histories() {
+    let history = |seed: u64| {
+        let world = World::with(seed, partitioned(4));
+        world.sim.chances(Chances {
+            lose_acknowledgement: 50,
+            duplicate: 50,
+            gap: 50,
+            delay: 200,
+            delay_max: Duration::from_secs(3),
+            reorder: 200,
+            lose_commit: 100,
+            fail_commit: 100,
+            ..Chances::default()
+        });
+        let mut members = vec![Member::join(&world, &world.log)];
+        let (mut dice, mut gone) = (seed, Vec::new());
+        let mut roll = |sides: u64| {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (dice >> 33) % sides
+        };
+        for n in 0..600 {
+            let at = usize::try_from(roll(members.len() as u64)).unwrap();
+            match roll(12) {
+                0..4 => drop(world.start("t.events.cdr", &n.to_string())),
+                4..7 => members[at].poll(),
+                7 => {
+                    // One that fails is made up for by the next.
+                    let positions = members[at].took.positions();
+                    let _ = members[at].consumer.commit(&positions);
+                }
+                8 => world.sim.clock().advance(Duration::from_millis(roll(4000))),
+                9 => world.run(),
+                10 if members.len() < 4 => members.push(Member::join(&world, &world.log)),
+                _ => match roll(4) {
+                    0 => world.sim.rebalance(GROUP),
+                    1 => drop(world.sim.expel(GROUP, members[at].consumer.member())),
+                    2 if members.len() > 1 => gone.push(members.swap_remove(at).took.texts),
+                    _ => {}
+                },
+            }
+        }
+        world.sim.clock().advance(Duration::from_secs(60));
+        world.run();
+        for _ in 0..10 {
+            members.iter_mut().for_each(Member::poll);
+        }
+        let left = members.iter().map(|member| member.took.texts.clone());
+        gone.extend(left);
+        let taken: BTreeSet<_> = gone.iter().flatten().cloned().collect();
+        let there: BTreeSet<_> = world.texts("t.events.cdr").into_iter().collect();
+        assert_eq!(taken, there, "seed {seed}");
+        (gone, world.order.lock().clone(), world.sim.seen())
+    };
+    for seed in 1..30 {
+        let one = history(seed);
+        assert_eq!(one, history(seed), "seed {seed}");
+        assert_ne!(one, history(seed + 100));
+        let Seen {
+            commits_back,
+            commits_unowned,
+            ..
+        } = one.2;
+        assert_eq!((commits_back, commits_unowned), (0, 0), "seed {seed}");
+    }
+}

@@ -10,8 +10,8 @@ use ringback_core::tracker::METADATA_BYTES_MAX;
 
 use super::SimLog;
 use super::faults::{draw, happens};
-use super::group::{Member, MemberId, Ownership, Standing};
-use super::state::{Place, State};
+use super::group::{MemberId, Ownership, Standing};
+use super::state::Place;
 
 /// Most records of a partition per poll, however much room there is.
 const TURN: usize = 512;
@@ -21,12 +21,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// A consumer of a simulated log. Dropped without `close`, it is gone like a process that crashed:
 /// its partitions are free when its session ends.
 pub struct SimConsumer {
-    log: SimLog,
-    group: String,
-    member: MemberId,
-    topics: Vec<TopicId>,
+    pub(super) log: SimLog,
+    pub(super) group: String,
+    pub(super) member: MemberId,
+    pub(super) topics: Vec<TopicId>,
     /// What we think we own, in the order of turns.
-    owned: Vec<Owned>,
+    pub(super) owned: Vec<Owned>,
     woken: Arc<AtomicBool>,
     /// How often the clock was moved, as far as our user knows: it has to look at what is due.
     moved: u64,
@@ -34,12 +34,12 @@ pub struct SimConsumer {
 }
 
 #[derive(Clone, Copy)]
-struct Owned {
-    partition: Partition,
-    place: Place,
-    ownership: Ownership,
+pub(super) struct Owned {
+    pub(super) partition: Partition,
+    pub(super) place: Place,
+    pub(super) ownership: Ownership,
     /// The next offset to read.
-    position: Offset,
+    pub(super) position: Offset,
 }
 
 impl SimConsumer {
@@ -76,131 +76,6 @@ impl SimConsumer {
     /// Which member of the group this is, for faults that are aimed at it.
     pub fn member(&self) -> MemberId {
         self.member
-    }
-
-    fn join(&mut self, state: &mut State) {
-        self.member = MemberId(state.id());
-        let topics = self.topics.iter();
-        let names = topics.map(|topic| &self.log.topics.spec(*topic).full_name);
-        let member = Member {
-            topics: names.filter_map(|name| state.find(name)).collect(),
-            client: self.log.client.id,
-            ends: None,
-        };
-        let group = state.groups.entry(self.group.clone()).or_default();
-        group.members.insert(self.member, member);
-        state.balance(&self.group, self.log.engine().clock.now());
-    }
-
-    /// Follows what the group wants. `true` when what is owned has changed.
-    fn follow_group(&mut self, handler: &mut impl Handler) -> bool {
-        let engine = self.log.engine().clone();
-        let mut changed = false;
-        let standings = {
-            let mut state = engine.state.lock();
-            state.expire(&self.group, self.member, engine.clock.now());
-            let group = state.groups.get(&self.group);
-            let standing = |owned: &Owned| {
-                group.map_or(Standing::Lost, |group| {
-                    group.standing(owned.place, owned.ownership)
-                })
-            };
-            let standings: Vec<_> = self.owned.iter().map(standing).collect();
-            if group.is_none_or(|group| !group.members.contains_key(&self.member)) {
-                // Our session has ended: we come back as somebody new.
-                self.join(&mut state);
-                changed = true;
-            }
-            standings
-        };
-        for (owned, standing) in self.owned.clone().into_iter().zip(standings) {
-            match standing {
-                Standing::Owned => {}
-                Standing::Lost => {
-                    changed = true;
-                    self.lose(&owned, handler);
-                }
-                Standing::Leaving(until) => {
-                    if handler.revoking(owned.partition) || engine.clock.now() >= until {
-                        changed = true;
-                        self.give_up(&owned, handler);
-                    }
-                }
-            }
-        }
-        self.take(handler) || changed
-    }
-
-    fn lose(&mut self, owned: &Owned, handler: &mut impl Handler) {
-        self.forget(owned);
-        self.log.engine().state.lock().seen.lost += 1;
-        handler.lost(owned.partition);
-    }
-
-    fn give_up(&mut self, owned: &Owned, handler: &mut impl Handler) {
-        self.forget(owned);
-        let last = handler.revoked(owned.partition);
-        let engine = self.log.engine();
-        let mut state = engine.state.lock();
-        if let Some(last) = last
-            && self.log.reachable(&state, "committing").is_ok()
-        {
-            state.commit(&self.group, owned.place, owned.ownership, last);
-        }
-        state.release(&self.group, owned.place, owned.ownership);
-        state.seen.revoked += 1;
-        drop(state);
-        engine.changed.notify_all();
-    }
-
-    fn forget(&mut self, gone: &Owned) {
-        let Owned { ownership, .. } = gone;
-        self.owned
-            .retain(|owned| owned.place != gone.place || owned.ownership != *ownership);
-    }
-
-    /// Takes what is free for us.
-    fn take(&mut self, handler: &mut impl Handler) -> bool {
-        let engine = self.log.engine().clone();
-        let mut assignments = Vec::new();
-        {
-            let mut state = engine.state.lock();
-            let group = state.groups.get_mut(&self.group);
-            let taken = group.map_or(Vec::new(), |group| group.take(self.member));
-            for (place, ownership) in taken {
-                let Some(partition) = self.partition(&state, place) else {
-                    continue;
-                };
-                let log_start = state.records(place).map_or(0, |records| records.start);
-                let group = state.groups.get(&self.group);
-                let committed = group.and_then(|group| group.committed.get(&place)).cloned();
-                let from = committed.as_ref().map_or(0, |committed| committed.offset);
-                let position = from.max(log_start);
-                self.owned.push(Owned {
-                    partition,
-                    place,
-                    ownership,
-                    position,
-                });
-                assignments.push(Assignment {
-                    partition,
-                    committed,
-                    log_start,
-                });
-            }
-        }
-        let changed = !assignments.is_empty();
-        for assignment in assignments {
-            handler.assigned(assignment);
-        }
-        changed
-    }
-
-    fn partition(&self, state: &State, place: Place) -> Option<Partition> {
-        let name = &state.topics.get(place.topic)?.name;
-        let topic = self.log.topics.find_name(name)?;
-        let index = place.index;
-        Some(Partition { topic, index })
     }
 
     /// Gives every partition a turn; `true` when there was something.

@@ -19,6 +19,7 @@ mod engine;
 mod faults;
 mod follow;
 mod group;
+mod membership;
 mod set;
 mod state;
 mod steer;
