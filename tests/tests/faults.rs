@@ -10,7 +10,7 @@
     clippy::print_stdout
 )]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringback_core::invariant::{Invariant, violations};
 use ringback_log::sim::Chances;
@@ -20,7 +20,7 @@ use ringback_tests::simulation::{Dice, GROUPS, Process, Simulation};
 /// Seeds of the ordinary run.
 const SEEDS: u64 = 20;
 /// Seeds that run side by side: they mostly wait for each other's threads.
-const TOGETHER: u64 = 5;
+const TOGETHER: usize = 10;
 /// Actions of a run.
 const ACTIONS: usize = 40;
 
@@ -33,10 +33,11 @@ fn number(variable: &str, otherwise: u64) -> u64 {
 async fn the_books_balance_whatever_fails() {
     let first = number("RINGBACK_SIM_FIRST", 1);
     let last = first + number("RINGBACK_SIM_SEEDS", SEEDS);
+    let began = Instant::now();
     let (mut seeds, mut broken) = (first..last, Vec::new());
     let mut running = tokio::task::JoinSet::new();
     loop {
-        while running.len() < TOGETHER as usize
+        while running.len() < TOGETHER
             && let Some(seed) = seeds.next()
         {
             running.spawn(async move { (seed, tokio::spawn(random_faults(seed)).await) });
@@ -46,7 +47,10 @@ async fn the_books_balance_whatever_fails() {
         };
         let (seed, result) = ended.unwrap();
         match result {
-            Ok(sums) => println!("seed {seed}: {sums:?}"),
+            Ok(sums) => println!(
+                "seed {seed} in {:.1} s: {sums:?}",
+                began.elapsed().as_secs_f64()
+            ),
             // Its panic has been printed.
             Err(error) => broken.push(format!("seed {seed}: {error}")),
         }
@@ -70,12 +74,12 @@ async fn without_faults_nothing_is_sent_twice() {
     }
     simulation.until_at_rest().await;
     let second = simulation.start();
-    process.drain().await;
+    process.drain(simulation.sim.clock()).await;
     for _ in 0..20 {
         simulation.event(&mut dice);
     }
     simulation.until_at_rest().await;
-    second.drain().await;
+    second.drain(simulation.sim.clock()).await;
     let sums = books::check(&simulation);
     assert_eq!((sums.duplicates, sums.allowed), (0, 0), "{sums:?}");
     assert!(sums.delivered > 0 && sums.parked > 0, "{sums:?}");
@@ -101,7 +105,7 @@ async fn a_failed_commit_is_made_again() {
     assert_ne!(simulation.sim.unfinished(GROUPS[0]), []);
     simulation.sim.chances(Chances::default());
     simulation.until_at_rest().await;
-    process.drain().await;
+    process.drain(simulation.sim.clock()).await;
     books::check(&simulation);
 }
 
@@ -134,7 +138,7 @@ async fn nothing_is_sent_on_stale_configuration() {
     assert_eq!(unread, 10, "nothing is taken in");
     simulation.sim.release("ringback.webhooks");
     simulation.until_at_rest().await;
-    process.drain().await;
+    process.drain(simulation.sim.clock()).await;
     let sums = books::check(&simulation);
     assert_eq!(
         (sums.requests, sums.delivered, sums.parked),
@@ -162,7 +166,7 @@ async fn records_lost_to_retention_are_counted() {
         simulation.event(&mut dice);
     }
     simulation.until_at_rest().await;
-    process.drain().await;
+    process.drain(simulation.sim.clock()).await;
     let before = simulation.receivers.requests().len();
     for _ in 0..30 {
         simulation.event(&mut dice);
@@ -185,7 +189,7 @@ async fn records_lost_to_retention_are_counted() {
     simulation.until_at_rest().await;
     assert_eq!(violations(Invariant::DL10), counted + 1, "one partition");
     assert!(simulation.receivers.requests().len() > before);
-    process.drain().await;
+    process.drain(simulation.sim.clock()).await;
 }
 
 async fn random_faults(seed: u64) -> Sums {
@@ -212,7 +216,7 @@ async fn random_faults(seed: u64) -> Sums {
     }
     simulation.until_at_rest().await;
     for process in processes {
-        process.drain().await;
+        process.drain(simulation.sim.clock()).await;
     }
     books::check(&simulation)
 }
@@ -239,7 +243,7 @@ async fn act(simulation: &mut Simulation, processes: &mut Vec<Process>, dice: &m
             let process = processes.swap_remove(dice.roll(2) as usize);
             processes.push(simulation.start());
             match dice.roll(3) {
-                0 => process.drain().await,
+                0 => process.drain(sim.clock()).await,
                 _ => process.kill(),
             }
         }

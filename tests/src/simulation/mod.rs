@@ -90,9 +90,16 @@ impl Process {
         drop(self.dispatcher);
     }
 
-    /// Ends it in good order.
-    pub async fn drain(self) {
-        self.dispatcher.drain().await;
+    /// Ends it in good order. Time passes meanwhile: what it waits for may need it.
+    pub async fn drain(self, clock: &SimClock) {
+        let mut drained = std::pin::pin!(self.dispatcher.drain());
+        loop {
+            let tick = Duration::from_millis(20);
+            if tokio::time::timeout(tick, &mut drained).await.is_ok() {
+                return;
+            }
+            clock.advance(Duration::from_secs(1));
+        }
     }
 }
 
@@ -151,7 +158,7 @@ impl Simulation {
                 // Real time; short, so that the test waits for little.
                 commit_interval: Duration::from_millis(5),
                 linger: Duration::ZERO,
-                drain: Duration::from_secs(5),
+                drain: Duration::from_millis(500),
                 ..Config::default()
             },
             schedule: self.schedule.clone(),
