@@ -16,3 +16,4 @@ pub mod process;
 pub mod receiver;
 pub mod rig;
 pub mod sdks;
+pub mod simulation;

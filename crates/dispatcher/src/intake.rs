@@ -67,6 +67,7 @@ pub(crate) fn run<L: Log, T: Transport>(
     };
     let mut committed = Instant::now();
     let mut failing = false;
+    let mut uncommitted = false;
     while !stop.is_cancelled() {
         let timeout = intake.timeout(committed);
         match consumer.poll(timeout, &mut intake) {
@@ -91,11 +92,19 @@ pub(crate) fn run<L: Log, T: Transport>(
         if committed.elapsed() >= shared.config.commit_interval {
             committed = Instant::now();
             let positions = intake.positions();
-            if !positions.is_empty()
-                && let Err(error) = consumer.commit(&positions)
-            {
-                shared.metrics.inc(Counter::CommitFailures, &[]);
-                tracing::warn!(%error, group = group.name, "positions are not committed yet");
+            if !positions.is_empty() {
+                match consumer.commit(&positions) {
+                    Ok(()) => uncommitted = false,
+                    Err(error) => {
+                        shared.metrics.inc(Counter::CommitFailures, &[]);
+                        // Said once; it is tried again at every interval.
+                        if !std::mem::replace(&mut uncommitted, true) {
+                            let group = group.name;
+                            tracing::warn!(%error, group, "positions are not committed yet");
+                        }
+                        intake.not_committed(&positions);
+                    }
+                }
             }
         }
     }
@@ -191,6 +200,16 @@ impl<L: Log, T: Transport> Intake<L, T> {
                 Some((taken.owned.partition, position))
             })
             .collect()
+    }
+
+    /// A commit failed: these positions are due again.
+    fn not_committed(&self, positions: &[(Partition, Committed)]) {
+        for (partition, _) in positions {
+            if let Some(taken) = self.partitions.get(partition) {
+                taken.owned.tracker.lock().commit_failed();
+                taken.owned.dirty.store(true, Ordering::Release);
+            }
+        }
     }
 
     fn take(&mut self, record: Record<'_>) {
