@@ -155,6 +155,12 @@ impl<L: Log> Intake<L> {
         {
             self.metrics.inc(Counter::CommitFailures, &[]);
             tracing::warn!(%error, "positions of the raw topics are not committed yet");
+            for (partition, _) in positions {
+                if let Some(taken) = self.partitions.get_mut(&partition) {
+                    taken.tracker.commit_failed();
+                    taken.dirty = true;
+                }
+            }
         }
     }
 

@@ -1,4 +1,5 @@
-//! A log that refuses, delays or loses appends on command; everything else is the local log's.
+//! A log that refuses, delays or loses appends, or fails commits, on command; everything else is the
+//! local log's.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -6,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ringback_core::log::{
-    Append, AppendError, Appended, Appender, AppenderOptions, Completion, Follower, Log, LogError,
-    Record, Revision, TopicProblem, WriteError,
+    Append, AppendError, Appended, Appender, AppenderOptions, Committed, Completion, Consumer,
+    Follower, Handler, Log, LogError, Record, Revision, TopicProblem, Waker, WriteError,
 };
-use ringback_core::topics::{TopicId, Topics};
+use ringback_core::topics::{Partition, TopicId, Topics};
 use ringback_log::local::LocalLog;
 
 /// What becomes of an append.
@@ -37,6 +38,7 @@ struct Inner {
     always: Mutex<Option<Fault>>,
     appends: AtomicUsize,
     configuration_away: AtomicBool,
+    commits_fail: AtomicBool,
 }
 
 impl Faults {
@@ -55,6 +57,10 @@ impl Faults {
 
     pub(crate) fn configuration_away(&self) {
         self.0.configuration_away.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn commits_fail(&self, fail: bool) {
+        self.0.commits_fail.store(fail, Ordering::SeqCst);
     }
 
     fn take(&self) -> Fault {
@@ -133,6 +139,32 @@ impl<C: Completion> Appender<C> for FaultyAppender<C> {
     }
 }
 
+pub(crate) struct FaultyConsumer {
+    consumer: <LocalLog as Log>::Consumer,
+    faults: Faults,
+}
+
+impl Consumer for FaultyConsumer {
+    fn poll(&mut self, timeout: Duration, handler: &mut impl Handler) -> Result<(), LogError> {
+        self.consumer.poll(timeout, handler)
+    }
+
+    fn commit(&mut self, positions: &[(Partition, Committed)]) -> Result<(), LogError> {
+        if self.faults.0.commits_fail.load(Ordering::SeqCst) {
+            return Err(LogError::retriable("committing", "on command"));
+        }
+        self.consumer.commit(positions)
+    }
+
+    fn waker(&self) -> Waker {
+        self.consumer.waker()
+    }
+
+    fn close(self, drain: Duration, handler: &mut impl Handler) -> Result<(), LogError> {
+        self.consumer.close(drain, handler)
+    }
+}
+
 pub(crate) struct FaultyFollower {
     follower: <LocalLog as Log>::Follower,
     faults: Faults,
@@ -153,7 +185,7 @@ impl Follower for FaultyFollower {
 
 impl Log for FaultyLog {
     type Appender<C: Completion> = FaultyAppender<C>;
-    type Consumer = <LocalLog as Log>::Consumer;
+    type Consumer = FaultyConsumer;
     type Follower = FaultyFollower;
     type Reader = <LocalLog as Log>::Reader;
 
@@ -175,7 +207,10 @@ impl Log for FaultyLog {
     }
 
     fn consumer(&self, group: &str, topics: &[TopicId]) -> Result<Self::Consumer, LogError> {
-        self.log.consumer(group, topics)
+        Ok(FaultyConsumer {
+            consumer: self.log.consumer(group, topics)?,
+            faults: self.faults.clone(),
+        })
     }
 
     fn follower(&self, topic: TopicId) -> Result<FaultyFollower, LogError> {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use ringback_core::catalogue::Family;
 use ringback_core::event::{Event, id_of_place};
 use ringback_core::log::{
-    Append, AppendError, Appended, Appender, AppenderOptions, Completion, Header, Log, Reader,
-    Record,
+    Append, AppendError, Appended, Appender, AppenderOptions, Assignment, Committed, Completion,
+    Consumer, Handler, Header, Log, Offset, Reader, Record,
 };
 use ringback_core::record::decode_event;
-use ringback_core::topics::{Role, TopicId};
+use ringback_core::topics::{Partition, Role, TopicId};
 use ringback_producer::mapping::MappingConfig;
 use ringback_producer::{Config, RawConfig, RawIntake};
 use ringback_telemetry::{Counter, Health};
@@ -280,4 +280,56 @@ async fn what_the_log_refuses_is_parked() {
     assert!(detail.contains("bytes are refused"), "{detail}");
     raw.drain().await;
     assert!(rig.cdrs().is_empty());
+}
+
+/// Notes what the group has committed, and takes nothing.
+#[derive(Default)]
+struct Positions(BTreeMap<Partition, Offset>);
+
+impl Handler for Positions {
+    fn assigned(&mut self, assignment: Assignment) {
+        let committed = assignment.committed.map_or(0, |committed| committed.offset);
+        self.0.insert(assignment.partition, committed);
+    }
+
+    fn room(&mut self, _: Partition) -> usize {
+        0
+    }
+
+    fn record(&mut self, _: Record<'_>) {}
+
+    fn revoking(&mut self, _: Partition) -> bool {
+        true
+    }
+
+    fn revoked(&mut self, _: Partition) -> Option<Committed> {
+        None
+    }
+
+    fn lost(&mut self, _: Partition) {}
+}
+
+/// A commit that failed is made again, even if nothing comes after it: otherwise the next member would
+/// make events of the same records, maybe days later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_commit_is_made_again() {
+    let rig = Rig::start_with(config()).await;
+    rig.faults.commits_fail(true);
+    let raw = rig.read_raw();
+    let place = rig.cdr(1);
+    rig.wait_for("a failed commit of its event", |rig| {
+        rig.metrics.count(Counter::CommitFailures, &[]) > 0 && rig.cdrs().len() == 1
+    })
+    .await;
+    rig.faults.commits_fail(false);
+    raw.drain().await;
+    let topic = place.partition.topic;
+    let mut next = rig.log.consumer("producer.raw", &[topic]).unwrap();
+    let mut positions = Positions::default();
+    while positions.0.is_empty() {
+        next.poll(Duration::from_millis(20), &mut positions)
+            .unwrap();
+    }
+    next.close(Duration::ZERO, &mut positions).unwrap();
+    assert_eq!(positions.0.get(&place.partition), Some(&(place.offset + 1)));
 }
