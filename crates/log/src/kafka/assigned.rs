@@ -2,11 +2,12 @@
 //! configuration read with.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
 use ringback_core::log::{LogError, Offset, Record};
 use ringback_core::time::Timestamp;
@@ -16,6 +17,9 @@ use super::Shared;
 use super::context::Plain;
 use super::error::{code_error, log_error};
 use super::raw::{Kind, Queue};
+
+/// Between two questions to a partition whose leader moves.
+const LEADER_PAUSE: Duration = Duration::from_millis(50);
 
 /// How far [`Assigned::next`] came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -137,20 +141,29 @@ impl Assigned {
         }
     }
 
-    /// Asks the log for the first offset of a partition and the next to be written.
+    /// Asks the log for the first offset of a partition and the next to be written. A partition
+    /// that has no leader for the moment, or another one than librdkafka believes, is asked again
+    /// until the time is up: so it is right after its topic was made, and when a broker goes.
     pub(super) fn bounds(
         &self,
         partition: Partition,
         timeout: Duration,
     ) -> Result<std::ops::Range<Offset>, LogError> {
         let (topic, index) = self.place(partition);
-        self.client
-            .fetch_watermarks(topic, index, timeout)
-            .map(|(low, high)| low..high)
-            .map_err(|error| {
-                let doing = format!("asking for the bounds of {}", self.name(partition));
-                log_error(doing, &error)
-            })
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.client.fetch_watermarks(topic, index, left) {
+                Ok((low, high)) => return Ok(low..high),
+                Err(error) if leader_moves(&error) && left > LEADER_PAUSE => {
+                    thread::sleep(LEADER_PAUSE);
+                }
+                Err(error) => {
+                    let doing = format!("asking for the bounds of {}", self.name(partition));
+                    return Err(log_error(doing, &error));
+                }
+            }
+        }
     }
 
     fn place(&self, partition: Partition) -> (&str, i32) {
@@ -163,6 +176,14 @@ impl Assigned {
         let (topic, index) = self.place(partition);
         format!("{topic} [{index}]")
     }
+}
+
+fn leader_moves(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(Code::NotLeaderForPartition | Code::LeaderNotAvailable)
+    )
 }
 
 /// What librdkafka gets over by itself. That the group is out of reach does not matter, as there is
