@@ -144,6 +144,127 @@ struct Member {
     asked: HashMap<Partition, usize>,
 }
 
+/// Deletes the records of a partition before an offset, as retention does.
+fn delete_records(bootstrap: &str, topic: &str, partition: i32, before: Offset) {
+    use rdkafka::TopicPartitionList;
+    use rdkafka::admin::{AdminClient, AdminOptions};
+    let admin: AdminClient<_> = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .create()
+        .unwrap();
+    let mut list = TopicPartitionList::new();
+    let offset = rdkafka::Offset::Offset(before);
+    list.add_partition_offset(topic, partition, offset).unwrap();
+    wait(admin.delete_records(&list, &AdminOptions::new())).unwrap();
+}
+
+/// DL10: what retention drops before it is read is named, whether the group was away or just slow.
+#[test]
+fn what_retention_drops_unread_is_named() {
+    /// Takes as many as it may, and notes what it was told.
+    #[derive(Default)]
+    struct Notes {
+        room: usize,
+        assigned: Option<Assignment>,
+        read: Vec<Offset>,
+        gaps: Vec<std::ops::Range<Offset>>,
+    }
+    impl Handler for Notes {
+        fn assigned(&mut self, assignment: Assignment) {
+            self.assigned = Some(assignment);
+        }
+        fn room(&mut self, _: Partition) -> usize {
+            self.room
+        }
+        fn record(&mut self, record: Record<'_>) {
+            self.room -= 1;
+            self.read.push(record.offset);
+        }
+        fn revoking(&mut self, _: Partition) -> bool {
+            true
+        }
+        fn revoked(&mut self, _: Partition) -> Option<Committed> {
+            let offset = self.read.last()? + 1;
+            let metadata = String::new();
+            Some(Committed { offset, metadata })
+        }
+        fn lost(&mut self, _: Partition) {}
+        fn gap(&mut self, _: Partition, lost: std::ops::Range<Offset>) {
+            self.gaps.push(lost);
+        }
+    }
+    let bootstrap = kafka::shared().bootstrap();
+    created(bootstrap, "gap");
+    let mut config = KafkaConfig {
+        bootstrap: bootstrap.to_owned(),
+        group_prefix: "gap.".to_owned(),
+        ..KafkaConfig::default()
+    };
+    // Reads hardly anything ahead, so that it can be overtaken.
+    for (name, value) in [
+        ("queued.min.messages", "1"),
+        ("queued.max.messages.kbytes", "1"),
+        ("fetch.message.max.bytes", "1"),
+    ] {
+        config.properties.insert(name.into(), value.into());
+    }
+    let log = KafkaLog::open(config, table("gap")).unwrap();
+    let audit = topic(&log, Role::Audit);
+    let (appender, _reports) = reporting(&log);
+    // A batch each, since whole batches are fetched.
+    for number in 0..200 {
+        append(&appender, audit, number);
+        assert!(appender.flush(PATIENCE));
+    }
+    let mut consumer = log.consumer("slow", &[audit]).unwrap();
+    let mut notes = Notes {
+        room: 1,
+        ..Notes::default()
+    };
+    let read = |notes: &mut Notes, consumer: &mut <KafkaLog as Log>::Consumer, count| {
+        notes.room = count;
+        let before = notes.read.len();
+        eventually("they are read", || {
+            consumer.poll(Duration::from_millis(50), notes).unwrap();
+            notes.read.len() == before + count
+        });
+    };
+    read(&mut notes, &mut consumer, 1);
+    delete_records(bootstrap, "gap.audit", 0, 150);
+    // What was read ahead still comes; then the gap is named once, up to the log's start.
+    let rest = |notes: &Notes| notes.read.last() == Some(&199);
+    notes.room = 200;
+    eventually("the end is read", || {
+        consumer
+            .poll(Duration::from_millis(50), &mut notes)
+            .unwrap();
+        rest(&notes)
+    });
+    assert_eq!(notes.gaps.len(), 1, "{:?}", notes.gaps);
+    let gap = notes.gaps[0].clone();
+    assert_eq!(gap.end, 150, "{gap:?}");
+    let expected: Vec<Offset> = (0..gap.start).chain(150..200).collect();
+    assert_eq!(notes.read, expected);
+    consumer.close(PATIENCE, &mut notes).unwrap();
+
+    // Away: committed at 200, and more is dropped before it comes back.
+    for number in 200..220 {
+        append(&appender, audit, number);
+    }
+    assert!(appender.flush(PATIENCE));
+    delete_records(bootstrap, "gap.audit", 0, 210);
+    let mut consumer = log.consumer("slow", &[audit]).unwrap();
+    let mut notes = Notes::default();
+    read(&mut notes, &mut consumer, 10);
+    let assigned = notes.assigned.unwrap();
+    assert_eq!(
+        (assigned.committed.unwrap().offset, assigned.log_start),
+        (200, 210)
+    );
+    assert_eq!(notes.gaps, [], "once is enough");
+    assert_eq!(notes.read, (210..220).collect::<Vec<_>>());
+}
+
 impl Handler for Member {
     fn assigned(&mut self, assignment: Assignment) {
         let mut seen = self.seen.lock().unwrap();

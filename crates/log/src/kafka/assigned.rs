@@ -15,7 +15,7 @@ use ringback_core::topics::Partition;
 use super::Shared;
 use super::context::Plain;
 use super::error::{code_error, log_error};
-use super::raw::{Kind, Queue};
+use super::raw::{self, Kind, Queue};
 
 /// How far [`Assigned::next`] came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,8 +44,9 @@ impl Assigned {
         let client: BaseConsumer<Plain> = shared
             .config
             .reading()
-            .create_with_context(Plain)
+            .create_with_context(Plain::with(shared.config.tokens()))
             .map_err(|error| log_error(doing, &error))?;
+        raw::give_token(client.client(), &shared.config.tokens());
         let client = Arc::new(client);
         let queue = Queue::of(&client)
             .ok_or_else(|| LogError::permanent(doing, "librdkafka has no consumer queue"))?;
@@ -133,6 +134,10 @@ impl Assigned {
                     code,
                 )),
             },
+            Kind::TokenWanted => {
+                raw::give_token(self.client.client(), &self.shared.config.tokens());
+                Ok(Progress::Other)
+            }
             _ => Ok(Progress::Other),
         }
     }
