@@ -362,6 +362,8 @@ group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 group.consumer.heartbeat.interval.ms=500
 group.consumer.min.heartbeat.interval.ms=500
+group.consumer.min.session.timeout.ms=5000
+group.consumer.session.timeout.ms=6000
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 # retention and compaction at once
