@@ -190,3 +190,30 @@ async fn by_the_cooperative_protocol() {
 async fn by_the_brokers_protocol() {
     come_and_go("consumer").await;
 }
+
+/// A component does not run on topics that are not as they must be, and says which and why; nor
+/// when nobody answers.
+#[test]
+fn a_start_without_topics_or_brokers_says_what_is_wrong() {
+    let run = |command: &str, more: &str| {
+        let mut process = std::process::Command::new(ringback_tests::process::binary());
+        process
+            .arg(command)
+            .args(["--set", "telemetry.listen=127.0.0.1:0"]);
+        for setting in settings("classic") {
+            process.args(["--set", &setting]);
+        }
+        let output = process.args(["--set", more]).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for command in ["dispatcher", "producer"] {
+        let said = run(command, "telemetry.log=warn");
+        assert!(said.contains(".events.cdr: does not exist"), "{said}");
+        assert!(said.contains("the admin component creates"), "{said}");
+    }
+    let started = Instant::now();
+    let said = run("dispatcher", "log.kafka.bootstrap=127.0.0.1:1");
+    assert!(started.elapsed() < Duration::from_secs(40), "{said}");
+    assert!(said.contains("log.kafka.bootstrap"), "{said}");
+}
