@@ -1,5 +1,8 @@
 //! The delivery contract as a table: one case per rule, the same code on every engine.
 
+mod disablement;
+mod lanes;
+
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
@@ -10,6 +13,8 @@ use tokio::net::TcpListener;
 
 use crate::receiver::{Answer, Request};
 use crate::rig::Rig;
+use disablement::r14_disablement;
+use lanes::{r12_own_schedule, r12_retry_after, r15_flood, r15_hanging, r15_rate_limit};
 
 type Run<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
@@ -26,7 +31,7 @@ macro_rules! cases {
     };
 }
 
-/// The table, rules R1 to R13.
+/// The table, rules R1 to R15.
 pub fn cases<L: Log>() -> Vec<Case<L>> {
     cases! {
         "R1" "nothing is sent before a webhook is configured" => r1_nothing_by_default,
@@ -42,8 +47,14 @@ pub fn cases<L: Log>() -> Vec<Case<L>> {
         "R10" "404 stops the retries at once" => r10_404,
         "R11" "every other status, refused, reset, timeout, DNS and TLS failures are retried" => r11_failures,
         "R12" "five retries, each no earlier than its wait, then never again" => r12_ladder,
+        "R12" "a webhook's own schedule, drawn from the tiers" => r12_own_schedule,
+        "R12" "Retry-After lengthens the wait" => r12_retry_after,
         "R13" "no attempt later than 24 h after the event" => r13_expiry,
         "R13" "a replay is a new run with a new ladder" => r13_replay,
+        "R14" "what fails for long is disabled; enabled again, it begins anew" => r14_disablement,
+        "R15" "a receiver that hangs holds up nobody else" => r15_hanging,
+        "R15" "a flood to one webhook holds up nobody else" => r15_flood,
+        "R15" "a rate limit is kept, and nothing is lost by it" => r15_rate_limit,
     }
 }
 
@@ -491,7 +502,11 @@ async fn r11_failures<L: Log>(rig: &Rig<L>) {
     let id = rig.event(&tenant, "call.started").await;
     for (kind, _) in &kinds {
         let attempts = rig.attempts(&tenant, kind, &id, 2).await;
-        assert_eq!(attempts[0]["outcome"], *kind, "{attempts:?}");
+        match (*kind, &attempts[0]["outcome"]) {
+            // A machine without a name server cannot know that a name does not exist.
+            ("dns", outcome) if outcome == "resolver" => {}
+            (kind, outcome) => assert_eq!(outcome, kind, "{attempts:?}"),
+        }
         assert_eq!(attempts[0]["next"], "retry.300ms", "{attempts:?}");
         assert!(attempts[0]["status"].is_null());
         assert!(!attempts[0]["error"].as_str().unwrap_or_default().is_empty());
@@ -525,6 +540,12 @@ async fn r12_ladder<L: Log>(rig: &Rig<L>) {
     let times: Vec<_> = rig
         .receiver
         .books(|books| books.at("r12").iter().map(|request| request.at).collect());
+    let numbers = rig.receiver.books(|books| {
+        let requests = books.at("r12");
+        let number = |request: &Request| request.header("webhook-attempt").to_owned();
+        requests.iter().map(number).collect::<Vec<_>>()
+    });
+    assert_eq!(numbers, ["0", "1", "2", "3", "4", "5"], "{times:?}");
     for (pair, tier) in times.windows(2).zip(rig.schedule.tiers()) {
         let waited: Duration = pair[1] - pair[0];
         // A millisecond for the granularity of record times.

@@ -16,3 +16,5 @@ pub mod kafka;
 pub mod process;
 pub mod receiver;
 pub mod rig;
+pub mod sdks;
+pub mod simulation;

@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_admin::AdminState;
+use ringback_core::health::HealthPolicy;
 use ringback_core::log::Log;
 use ringback_core::schedule::Schedule;
 use ringback_core::secret::KeyRing;
 use ringback_core::topics::{Role, Topics, TopicsConfig};
 use ringback_dispatcher::{Dispatcher, Environment};
 use ringback_log::directory::LiveDirectory;
+use ringback_metrics::MetricsService;
 use ringback_telemetry::{Health, Metrics};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -27,16 +30,31 @@ pub fn short_schedule() -> Schedule {
     Schedule::new(tiers.into(), Duration::from_secs(86_400)).unwrap()
 }
 
+/// A policy for tests: half a minute instead of days.
+pub fn short_policy() -> HealthPolicy {
+    HealthPolicy {
+        window: Duration::from_secs(30),
+        attempts: 8,
+        silence: Duration::from_secs(3),
+        slow_window: Duration::from_secs(600),
+        ..HealthPolicy::default()
+    }
+}
+
 /// A small table of topics with a prefix of its own.
 pub fn topics(schedule: &Schedule) -> Arc<Topics> {
-    let config = TopicsConfig {
+    Topics::new(&topics_config(), schedule.tiers())
+}
+
+/// Settings of such a table.
+pub fn topics_config() -> TopicsConfig {
+    TopicsConfig {
         prefix: format!("t{}.", Uuid::now_v7().simple()),
         event_partitions: 2,
         work_partitions: 1,
         replication: 1,
         ..TopicsConfig::default()
-    };
-    Topics::new(&config, schedule.tiers())
+    }
 }
 
 /// Keys of every rig.
@@ -53,17 +71,19 @@ pub struct Rig<L: Log> {
     pub log: L,
     pub receiver: Receiver,
     pub dispatcher: Option<Dispatcher<L>>,
+    metrics_service: Option<MetricsService>,
     pub schedule: Schedule,
     pub client: reqwest::Client,
     pub admin: String,
     pub ingest: String,
     pub health: Health,
     config: ringback_dispatcher::Config,
+    servers: Vec<JoinHandle<std::io::Result<()>>>,
     stop: CancellationToken,
 }
 
 impl<L: Log> Rig<L> {
-    /// Starts ingest, admin and a dispatcher over this log.
+    /// Starts ingest, admin, metrics and a dispatcher over this log.
     pub async fn start(log: L, schedule: Schedule) -> Self {
         let config = ringback_dispatcher::Config {
             timeout: Duration::from_secs(2),
@@ -89,7 +109,7 @@ impl<L: Log> Rig<L> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let stop = CancellationToken::new();
         let (metrics, health) = (Metrics::new(), Health::new());
-        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts];
+        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts, Role::Health];
         let directory = Arc::new(LiveDirectory::start(&log, &roles, || {}).unwrap());
         let loading = directory.clone();
         let loaded =
@@ -108,7 +128,11 @@ impl<L: Log> Rig<L> {
             metrics.clone(),
         )
         .unwrap();
-        tokio::spawn(ringback_admin::serve(listener, state, stop.clone()));
+        let mut servers = vec![tokio::spawn(ringback_admin::serve(
+            listener,
+            state,
+            stop.clone(),
+        ))];
         let (ingest, listener) = listen().await;
         let state = ringback_producer::IngestState::new(
             &log,
@@ -118,8 +142,23 @@ impl<L: Log> Rig<L> {
             metrics.clone(),
         )
         .unwrap();
-        tokio::spawn(ringback_producer::serve(listener, state, stop.clone()));
+        servers.push(tokio::spawn(ringback_producer::serve(
+            listener,
+            state,
+            stop.clone(),
+        )));
+        let environment = ringback_metrics::Environment {
+            config: ringback_metrics::Config {
+                policy: short_policy(),
+                ..Default::default()
+            },
+            metrics: metrics.clone(),
+            health: health.clone(),
+            clock: ringback_log::system_clock(),
+        };
+        let metrics_service = MetricsService::start(&log, environment).unwrap();
         let mut rig = Self {
+            metrics_service: Some(metrics_service),
             log,
             receiver: Receiver::start().await,
             dispatcher: None,
@@ -129,6 +168,7 @@ impl<L: Log> Rig<L> {
             ingest,
             health,
             config,
+            servers,
             stop,
         };
         rig.start_dispatcher();
@@ -174,6 +214,16 @@ impl<L: Log> Rig<L> {
             status,
             serde_json::from_str(&text).unwrap_or(Value::String(text)),
         )
+    }
+
+    /// Replaces what is there, whatever it is.
+    pub async fn put(&self, path: &str, body: Value) {
+        let url = format!("{}/v1/{path}", self.admin);
+        let request = self.client.put(url).bearer_auth(OPERATOR);
+        let response = request.header("if-match", "*").json(&body).send().await;
+        let response = response.unwrap();
+        let status = response.status();
+        assert!(status.is_success(), "PUT {path}: {status}");
     }
 
     /// A fresh tenant with a token for it.
@@ -251,7 +301,8 @@ impl<L: Log> Rig<L> {
         self.list(&path, "parked", count).await
     }
 
-    async fn list(&self, path: &str, field: &str, count: usize) -> Vec<Value> {
+    /// The rows of a listing, oldest first, when there are at least `count`.
+    pub async fn list(&self, path: &str, field: &str, count: usize) -> Vec<Value> {
         let mut seen = Value::Null;
         for _ in 0..600 {
             seen = self.api("GET", path, Value::Null).await;
@@ -266,12 +317,22 @@ impl<L: Log> Rig<L> {
         panic!("waited in vain for {count} rows of {path}: {seen}");
     }
 
-    /// Drains the dispatcher and stops the servers.
+    /// Drains the dispatcher and stops the servers; the log is nobody's afterwards.
     pub async fn stop(mut self) {
         if let Some(dispatcher) = self.dispatcher.take() {
             dispatcher.drain().await;
         }
+        if let Some(service) = self.metrics_service.take() {
+            tokio::task::spawn_blocking(|| service.drain())
+                .await
+                .unwrap();
+        }
         self.stop.cancel();
+        // Kept connections of our own client would be waited for.
+        self.client = reqwest::Client::new();
+        for server in self.servers.drain(..) {
+            server.await.unwrap().unwrap();
+        }
     }
 }
 

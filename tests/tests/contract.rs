@@ -1,4 +1,4 @@
-//! The delivery contract, rule by rule, with the same code on both engines.
+//! The delivery contract, rule by rule, with the same code on every engine.
 
 // Test code: a broken expectation should panic, and figures are printed.
 #![allow(
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use ringback_core::topics::Topics;
 use ringback_log::kafka::{KafkaConfig, KafkaLog};
 use ringback_log::local::{LocalLog, LocalOptions};
+use ringback_log::sim::{Sim, SimOptions};
 use ringback_tests::contract::run_all;
 use ringback_tests::kafka;
 use ringback_tests::rig::{Rig, short_schedule, topics};
@@ -23,6 +24,15 @@ async fn the_contract_on_the_local_engine() {
     let dir = tempfile::tempdir().unwrap();
     let log = LocalLog::open(dir.path(), topics(&schedule), LocalOptions::default()).unwrap();
     let rig = Rig::start(log, schedule).await;
+    run_all(&rig).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_contract_on_the_simulated_engine() {
+    let schedule = short_schedule();
+    let sim = Sim::new(SimOptions::default()).unwrap();
+    let rig = Rig::start(sim.open(topics(&schedule)), schedule).await;
     run_all(&rig).await;
     rig.stop().await;
 }

@@ -77,6 +77,7 @@ impl Transport for Answers {
             error: None,
             response: None,
             took: Duration::from_millis(5),
+            retry_after: None,
         })
     }
 }
@@ -120,6 +121,9 @@ impl Rig {
             enabled: true,
             generation: 3,
             acknowledge: Default::default(),
+            rate_limit: None,
+            schedule: None,
+            format: Default::default(),
             created: now,
             updated: now,
         };

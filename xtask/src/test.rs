@@ -3,8 +3,8 @@
 use crate::step::{self, Steps, cargo, command, run_tests};
 use crate::{USAGE, target, tidy, tools};
 
-const STEPS: [&str; 10] = [
-    "tools", "fmt", "tidy", "deny", "kafka", "clippy", "doc", "test", "release", "demo",
+const STEPS: [&str; 11] = [
+    "tools", "fmt", "tidy", "deny", "kafka", "sdks", "clippy", "doc", "test", "release", "demo",
 ];
 
 /// A demo takes about a minute; one that hangs is ended after these seconds.
@@ -74,6 +74,16 @@ fn run_all(skipped: Vec<String>) -> Result<(), String> {
             "kafka",
         ];
         step::run(cargo(&args).args(["--", "prepare"]))
+    })?;
+    steps.run("sdks", |_| {
+        step::run(&mut cargo(&[
+            "run",
+            "--locked",
+            "--package",
+            "ringback-tests",
+            "--bin",
+            "sdks",
+        ]))
     })?;
     steps.run("clippy", |_| {
         let args = ["clippy", "--locked", "--workspace", "--all-targets"];

@@ -35,7 +35,9 @@ enum Wanted {
 }
 
 /// Outcomes without a status, see [`ringback_core::verdict::Outcome::label`].
-const LABELS: [&str; 6] = ["timeout", "refused", "reset", "dns", "tls", "protocol"];
+const LABELS: [&str; 7] = [
+    "timeout", "refused", "reset", "dns", "resolver", "tls", "protocol",
+];
 
 impl Wanted {
     fn parse(text: Option<&str>) -> Result<Self, Problem> {

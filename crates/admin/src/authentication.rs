@@ -3,6 +3,7 @@
 //! API.
 
 use axum::http::StatusCode;
+use ringback_core::account::same_secret;
 use ringback_core::secret::{KeyRing, NONCE_BYTES, Sealed, Secret};
 use ringback_core::webhook::Authentication;
 use serde::Deserialize;
@@ -29,7 +30,7 @@ pub(crate) struct Vault<'a> {
 }
 
 impl Vault<'_> {
-    fn seal(&self, secret: &Secret, field: &'static str) -> Result<Sealed, Problem> {
+    pub(crate) fn seal(&self, secret: &Secret, field: &'static str) -> Result<Sealed, Problem> {
         let mut nonce = [0; NONCE_BYTES];
         fill_random(&mut nonce)?;
         Ok(self.keys.seal(secret, self.webhook, field, nonce)?)
@@ -134,6 +135,54 @@ pub(crate) fn reseal(
         Authentication::Bearer { token } => vault
             .renew(token, TOKEN)?
             .map(|token| Authentication::Bearer { token }),
+    })
+}
+
+/// The same secrets, opened with the keys of `from` and sealed with those of `to`.
+pub(crate) fn transfer(
+    authentication: &Authentication,
+    from: &Vault<'_>,
+    to: &Vault<'_>,
+) -> Result<Authentication, Problem> {
+    let carry = |sealed: &Sealed, field| {
+        let secret = from.keys.open(sealed, from.webhook, field)?;
+        to.seal(&secret, field)
+    };
+    Ok(match authentication {
+        Authentication::None => Authentication::None,
+        Authentication::Basic { username, password } => Authentication::Basic {
+            username: username.clone(),
+            password: carry(password, PASSWORD)?,
+        },
+        Authentication::Bearer { token } => Authentication::Bearer {
+            token: carry(token, TOKEN)?,
+        },
+    })
+}
+
+/// Whether both authenticate in the same way with the same secrets, whatever these are sealed with.
+pub(crate) fn same(
+    a: (&Authentication, &Vault<'_>),
+    b: (&Authentication, &Vault<'_>),
+) -> Result<bool, Problem> {
+    let equal = |left: &Sealed, right: &Sealed, field| -> Result<bool, Problem> {
+        let left = a.1.keys.open(left, a.1.webhook, field)?;
+        let right = b.1.keys.open(right, b.1.webhook, field)?;
+        Ok(same_secret(left.expose(), right.expose()))
+    };
+    Ok(match (a.0, b.0) {
+        (Authentication::None, Authentication::None) => true,
+        (
+            Authentication::Basic { username, password },
+            Authentication::Basic {
+                username: other,
+                password: others,
+            },
+        ) => username == other && equal(password, others, PASSWORD)?,
+        (Authentication::Bearer { token }, Authentication::Bearer { token: other }) => {
+            equal(token, other, TOKEN)?
+        }
+        _ => false,
     })
 }
 

@@ -11,6 +11,8 @@ mod append;
 mod attempts;
 mod authentication;
 mod config;
+mod export;
+mod import;
 mod parked;
 mod problem;
 mod reading;

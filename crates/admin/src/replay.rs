@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Path, State};
+use ringback_core::catalogue::{Class, class_of};
 use ringback_core::log::{Append, AppendError, Log, LogError, Offset, Reader, Record};
-use ringback_core::record::{Delivery, HeaderBuf, Reason, decode_delivery};
+use ringback_core::record::{Delivery, HeaderBuf, Reason, decode_delivery, header};
 use ringback_core::time::Timestamp;
 use ringback_core::topics::{Partition, Role, TopicId};
 use serde::Deserialize;
@@ -42,12 +43,20 @@ pub(crate) struct ReplayForm {
     reason: Option<String>,
     #[serde(default)]
     all: bool,
+    /// Whether states (presence, queue status) go along: old ones may mislead more than they help.
+    #[serde(default = "yes")]
+    states: bool,
     #[serde(default)]
     dry_run: bool,
     cursor: Option<String>,
 }
 
+fn yes() -> bool {
+    true
+}
+
 struct Filter {
+    states: bool,
     event: Option<Uuid>,
     since: Option<Timestamp>,
     reason: Option<Reason>,
@@ -81,6 +90,7 @@ pub(crate) async fn replay<L: Log>(
     Body(form): Body<ReplayForm>,
 ) -> Result<Json<Value>, Problem> {
     let filter = Filter {
+        states: form.states,
         event: form.event,
         since: form.since,
         reason: form.reason.as_deref().map(find_reason).transpose()?,
@@ -105,6 +115,7 @@ pub(crate) async fn replay<L: Log>(
                 "unreadable": unreadable,
                 "dry_run": form.dry_run,
                 "enabled": webhook.enabled,
+                "disabled": admin.directory()?.is_disabled(&webhook),
                 "cursor": cursor,
             })))
         })
@@ -293,7 +304,16 @@ impl Filter {
     fn wants(&self, record: &Record<'_>) -> bool {
         self.since.is_none_or(|since| record.appended >= since)
             && (self.reason.is_none() || self.reason == reason_of(record))
+            && (self.states || !is_state(record))
     }
+}
+
+/// Whether a record holds an event that says how something is, rather than what happened.
+fn is_state(record: &Record<'_>) -> bool {
+    let name = record
+        .header(header::TYPE)
+        .and_then(|name| std::str::from_utf8(name).ok());
+    name.is_some_and(|name| class_of(name) == Class::State)
 }
 
 /// The same event to the same webhook, with a new ladder (contract R13).

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::problem::Problem;
 use crate::request::BODY_BYTES_MAX;
 use crate::state::AdminState;
-use crate::{attempts, parked, replay, tenants, test_event, tokens, webhooks};
+use crate::{attempts, export, import, parked, replay, tenants, test_event, tokens, webhooks};
 
 /// How long a request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -35,6 +35,7 @@ pub const ROUTES: &[(&[&str], &str)] = &[
     ),
     (&["POST"], "/v1/tenants/{tenant}/webhooks/{webhook}/pause"),
     (&["POST"], "/v1/tenants/{tenant}/webhooks/{webhook}/resume"),
+    (&["POST"], "/v1/tenants/{tenant}/webhooks/{webhook}/enable"),
     (&["POST"], "/v1/tenants/{tenant}/webhooks/{webhook}/test"),
     (&["GET"], "/v1/tenants/{tenant}/webhooks/{webhook}/attempts"),
     (&["GET"], "/v1/tenants/{tenant}/webhooks/{webhook}/parked"),
@@ -43,6 +44,8 @@ pub const ROUTES: &[(&[&str], &str)] = &[
     (&["DELETE"], "/v1/tokens/{token}"),
     (&["GET"], "/v1/parked"),
     (&["POST"], "/v1/secrets/reseal"),
+    (&["POST"], "/v1/export"),
+    (&["POST"], "/v1/import"),
 ];
 
 fn router<L: Log>(state: AdminState<L>) -> Router {
@@ -56,6 +59,7 @@ fn router<L: Log>(state: AdminState<L>) -> Router {
         )
         .route("/pause", post(webhooks::pause::<L>))
         .route("/resume", post(webhooks::resume::<L>))
+        .route("/enable", post(webhooks::enable::<L>))
         .route("/test", post(test_event::send::<L>))
         .route("/attempts", get(attempts::list::<L>))
         .route("/parked", get(parked::list::<L>))
@@ -80,6 +84,8 @@ fn router<L: Log>(state: AdminState<L>) -> Router {
         .route("/v1/tokens/{token}", delete(tokens::remove::<L>))
         .route("/v1/parked", get(parked::list_all::<L>))
         .route("/v1/secrets/reseal", post(webhooks::reseal_all::<L>))
+        .route("/v1/export", post(export::export::<L>))
+        .route("/v1/import", post(import::import::<L>))
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

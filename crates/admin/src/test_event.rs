@@ -76,6 +76,9 @@ pub(crate) async fn send<L: Log>(
             if !webhook.enabled {
                 warnings.push("the webhook is paused: the test is parked, not sent");
             }
+            if admin.directory()?.is_disabled(&webhook) {
+                warnings.push("the webhook is disabled: the test is parked, not sent");
+            }
             let answer = json!({
                 "event": id,
                 "webhook": webhook.id,

@@ -1,17 +1,21 @@
 //! Webhooks as they come in and go out: forms to add and to change, and the view.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringback_core::catalogue::Preset;
-use ringback_core::directory::Versioned;
+use ringback_core::directory::{Directory, Versioned};
 use ringback_core::event::TenantId;
+use ringback_core::health::State;
+use ringback_core::schedule::check_waits;
 use ringback_core::secret::KeyRing;
-use ringback_core::time::Timestamp;
+use ringback_core::time::{Timestamp, duration_label, parse_duration};
 use ringback_core::verdict::Acknowledge;
 use ringback_core::webhook::{
-    Authentication, CONFIG_VERSION, Pattern, Webhook, WebhookName, check_url,
+    Authentication, CONFIG_VERSION, Format, Pattern, Webhook, WebhookName, check_url,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -32,6 +36,10 @@ pub(crate) struct NewWebhook {
     authentication: Option<AuthenticationForm>,
     #[serde(default)]
     acknowledge: Acknowledge,
+    rate_limit: Option<u32>,
+    schedule: Option<Vec<String>>,
+    #[serde(default)]
+    format: Format,
     #[serde(default = "yes")]
     enabled: bool,
 }
@@ -48,7 +56,21 @@ pub(crate) struct WebhookChange {
     url: Option<String>,
     authentication: Option<AuthenticationForm>,
     acknowledge: Option<Acknowledge>,
+    /// Null takes it away.
+    #[serde(default, deserialize_with = "present")]
+    rate_limit: Option<Option<u32>>,
+    /// Null takes it away.
+    #[serde(default, deserialize_with = "present")]
+    schedule: Option<Option<Vec<String>>>,
+    format: Option<Format>,
     enabled: Option<bool>,
+}
+
+/// Tells a field that is null from one that is absent.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Some)
 }
 
 /// What forms are checked against and made with.
@@ -56,6 +78,8 @@ pub(crate) struct Making<'a> {
     pub(crate) keys: &'a KeyRing,
     pub(crate) now: Timestamp,
     pub(crate) forbid_http: bool,
+    /// The waits that a webhook's own schedule is drawn from.
+    pub(crate) tiers: &'a [Duration],
 }
 
 impl NewWebhook {
@@ -93,6 +117,9 @@ impl NewWebhook {
             enabled: false,
             generation: 0,
             acknowledge: Acknowledge::default(),
+            rate_limit: None,
+            schedule: None,
+            format: Format::default(),
             created: making.now,
             updated: making.now,
         };
@@ -121,6 +148,9 @@ impl NewWebhook {
             url: Some(self.url),
             authentication: self.authentication,
             acknowledge: Some(self.acknowledge),
+            rate_limit: Some(self.rate_limit),
+            schedule: Some(self.schedule),
+            format: Some(self.format),
             enabled: Some(self.enabled),
         })
     }
@@ -152,6 +182,14 @@ impl WebhookChange {
             next.authentication = form.apply(&current.authentication, &vault)?;
         }
         next.acknowledge = self.acknowledge.unwrap_or(current.acknowledge);
+        if let Some(limit) = self.rate_limit {
+            next.rate_limit = limit.map(read_rate_limit).transpose()?;
+        }
+        if let Some(waits) = &self.schedule {
+            let read = |waits: &Vec<String>| read_waits(waits, making.tiers);
+            next.schedule = waits.as_ref().map(read).transpose()?;
+        }
+        next.format = self.format.unwrap_or(current.format);
         next.enabled = self.enabled.unwrap_or(current.enabled);
         let is_set = next.url != current.url || (next.enabled && !current.enabled);
         if making.forbid_http && is_set && is_plain(&next.url) {
@@ -166,9 +204,10 @@ impl WebhookChange {
     }
 }
 
-/// As the API shows a webhook. Nothing secret is in it.
-pub(crate) fn view(webhook: &Versioned<Arc<Webhook>>) -> Value {
+/// As the API shows a webhook, with the verdict on it. Nothing secret is in it.
+pub(crate) fn view(webhook: &Versioned<Arc<Webhook>>, directory: &Directory) -> Value {
     let revision = webhook.revision;
+    let health = directory.health(&webhook.value);
     let webhook = &webhook.value;
     let preset = Preset::find(webhook.name.as_str());
     json!({
@@ -181,8 +220,16 @@ pub(crate) fn view(webhook: &Versioned<Arc<Webhook>>) -> Value {
         "url": webhook.url,
         "authentication": authentication::view(&webhook.authentication),
         "acknowledge": webhook.acknowledge,
+        "rate_limit": webhook.rate_limit,
+        "schedule": webhook.schedule.as_ref().map(|waits| labels(waits)),
+        "format": webhook.format,
         "enabled": webhook.enabled,
         "generation": webhook.generation,
+        "health": {
+            "state": health.map_or(State::Healthy, |health| health.state),
+            "since": health.map(|health| health.since),
+            "reason": health.map(|health| &health.reason),
+        },
         "created": webhook.created,
         "updated": webhook.updated,
         "revision": revision.0,
@@ -244,6 +291,40 @@ fn read_patterns(texts: &[String], name: &WebhookName) -> Result<Vec<Pattern>, P
     Ok(patterns)
 }
 
+/// The largest rate limit: beyond, a limit means nothing.
+const RATE_LIMIT_MAX: u32 = 1_000_000;
+
+fn read_rate_limit(per_second: u32) -> Result<NonZeroU32, Problem> {
+    NonZeroU32::new(per_second)
+        .filter(|limit| limit.get() <= RATE_LIMIT_MAX)
+        .ok_or_else(|| {
+            let detail = format!(
+                "rate_limit {per_second} is not allowed: use 1 to {RATE_LIMIT_MAX} events per second, or null for none; to halt the webhook, pause it"
+            );
+            Problem::invalid("invalid_field", detail)
+        })
+}
+
+fn read_waits(texts: &[String], tiers: &[Duration]) -> Result<Vec<Duration>, Problem> {
+    let wrong = |error: &dyn std::fmt::Display| {
+        let allowed = labels(tiers).join(", ");
+        let detail = format!(
+            "the schedule cannot be used: {error}; a webhook's waits are drawn from this deployment's tiers: {allowed}"
+        );
+        Problem::invalid("invalid_field", detail)
+    };
+    let waits: Vec<_> = texts
+        .iter()
+        .map(|text| parse_duration(text).map_err(|error| wrong(&error)))
+        .collect::<Result<_, _>>()?;
+    check_waits(&waits, tiers).map_err(|error| wrong(&error))?;
+    Ok(waits)
+}
+
+fn labels(waits: &[Duration]) -> Vec<String> {
+    waits.iter().map(|wait| duration_label(*wait)).collect()
+}
+
 fn is_within(text: &str, preset: Preset) -> bool {
     preset.patterns().iter().any(|pattern| {
         pattern
@@ -256,12 +337,15 @@ fn is_within(text: &str, preset: Preset) -> bool {
 mod tests {
     use super::*;
 
+    const TIERS: [Duration; 2] = [Duration::from_secs(32), Duration::from_secs(240)];
+
     fn build(form: Value, forbid_http: bool) -> Result<Webhook, Problem> {
         let keys = KeyRing::new("k", [("k", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")]);
         let making = Making {
             keys: &keys.unwrap(),
             now: Timestamp::from_millis(1000),
             forbid_http,
+            tiers: &TIERS,
         };
         let form: NewWebhook = serde_json::from_value(form).unwrap();
         form.build(TenantId::parse("acme").unwrap(), &making)
@@ -306,8 +390,51 @@ mod tests {
             keys: &keys.unwrap(),
             now: webhook.created,
             forbid_http: true,
+            tiers: &TIERS,
         };
         let paused = off.apply(&webhook, &making).unwrap();
         assert!(WebhookChange::switch(true).apply(&paused, &making).is_err());
+    }
+    /// A limit and a schedule are set, kept by a change that does not name them, and taken away by null.
+    #[test]
+    fn limits_and_schedules_are_set_kept_and_taken_away() {
+        let form = json!({
+            "preset": "cdr", "url": "https://crm.example.com/",
+            "rate_limit": 20, "schedule": ["4m", "32s", "4m"],
+        });
+        let webhook = build(form, false).unwrap();
+        let shown = view(
+            &Versioned {
+                value: Arc::new(webhook.clone()),
+                revision: ringback_core::log::Revision(1),
+            },
+            &Directory::default(),
+        );
+        assert_eq!(shown["rate_limit"], 20);
+        assert_eq!(shown["schedule"], json!(["4m", "32s", "4m"]));
+        let keys = KeyRing::new("k", [("k", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")]);
+        let making = Making {
+            keys: &keys.unwrap(),
+            now: webhook.created,
+            forbid_http: false,
+            tiers: &TIERS,
+        };
+        let change = |body: Value| serde_json::from_value::<WebhookChange>(body).unwrap();
+        let same = change(json!({})).apply(&webhook, &making).unwrap();
+        assert_eq!(same, webhook);
+        let none = json!({ "rate_limit": null, "schedule": null });
+        let none = change(none).apply(&webhook, &making).unwrap();
+        assert_eq!((none.rate_limit, none.schedule), (None, None));
+        for wrong in [
+            json!({ "rate_limit": 0 }),
+            json!({ "rate_limit": 2_000_000 }),
+            json!({ "schedule": ["1m"] }),
+            json!({ "schedule": ["soon"] }),
+        ] {
+            assert!(
+                change(wrong.clone()).apply(&webhook, &making).is_err(),
+                "{wrong}"
+            );
+        }
     }
 }

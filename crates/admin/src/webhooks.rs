@@ -37,7 +37,10 @@ pub(crate) async fn list<L: Log>(
         .run(move |admin| {
             let tenant = admin.tenant(&tenant)?.value.id;
             let directory = admin.directory()?;
-            let webhooks: Vec<_> = directory.webhooks(&tenant).map(view).collect();
+            let webhooks: Vec<_> = directory
+                .webhooks(&tenant)
+                .map(|webhook| view(webhook, &directory))
+                .collect();
             Ok(Json(json!({ "webhooks": webhooks })))
         })
         .await
@@ -47,10 +50,9 @@ pub(crate) async fn show<L: Log>(
     State(state): State<AdminState<L>>,
     Path((tenant, name)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    let webhook = state
-        .run(move |admin| admin.webhook(&tenant, &name))
-        .await?;
-    Ok(answer(StatusCode::OK, &webhook))
+    state
+        .run(move |admin| answer(admin, StatusCode::OK, &admin.webhook(&tenant, &name)?))
+        .await
 }
 
 pub(crate) async fn add<L: Log>(
@@ -58,10 +60,9 @@ pub(crate) async fn add<L: Log>(
     Path(tenant): Path<String>,
     Body(form): Body<NewWebhook>,
 ) -> Result<Response, Problem> {
-    let webhook = state
-        .run(move |admin| add_now(admin, &tenant, form))
-        .await?;
-    Ok(created(&webhook))
+    state
+        .run(move |admin| created(admin, &add_now(admin, &tenant, form)?))
+        .await
 }
 
 /// Adds with `If-None-Match: *`, replaces with `If-Match`.
@@ -78,13 +79,12 @@ pub(crate) async fn put<L: Log>(
             return Err(Problem::invalid("invalid_field", detail));
         }
         form.name = Some(name);
-        let webhook = state
-            .run(move |admin| add_now(admin, &tenant, form))
-            .await?;
-        return Ok(created(&webhook));
+        return state
+            .run(move |admin| created(admin, &add_now(admin, &tenant, form)?))
+            .await;
     }
     require(precondition)?;
-    let webhook = state
+    state
         .run(move |admin| {
             let current = admin.webhook(&tenant, &name)?;
             if form.name.is_some() && form.webhook_name()? != current.value.name {
@@ -92,10 +92,10 @@ pub(crate) async fn put<L: Log>(
                 return Err(Problem::invalid("invalid_field", detail));
             }
             let change = form.replacing(&current.value)?;
-            change_now(admin, current, precondition, &change)
+            let changed = change_now(admin, current, precondition, &change)?;
+            answer(admin, StatusCode::OK, &changed)
         })
-        .await?;
-    Ok(answer(StatusCode::OK, &webhook))
+        .await
 }
 
 pub(crate) async fn change<L: Log>(
@@ -106,13 +106,13 @@ pub(crate) async fn change<L: Log>(
 ) -> Result<Response, Problem> {
     let precondition = Precondition::of(&headers);
     require(precondition)?;
-    let webhook = state
+    state
         .run(move |admin| {
             let current = admin.webhook(&tenant, &name)?;
-            change_now(admin, current, precondition, &change)
+            let changed = change_now(admin, current, precondition, &change)?;
+            answer(admin, StatusCode::OK, &changed)
         })
-        .await?;
-    Ok(answer(StatusCode::OK, &webhook))
+        .await
 }
 
 pub(crate) async fn pause<L: Log>(
@@ -135,16 +135,45 @@ async fn switch<L: Log>(
     name: String,
     enabled: bool,
 ) -> Result<Response, Problem> {
-    let webhook = state
+    state
         .run(move |admin| {
             // Whatever else is being changed: the switch is obeyed (contract R3).
-            admin.retrying(&what(&tenant, &name), || {
+            let switched = admin.retrying(&what(&tenant, &name), || {
                 let current = admin.webhook(&tenant, &name)?;
                 write(admin, current, &WebhookChange::switch(enabled))
-            })
+            })?;
+            answer(admin, StatusCode::OK, &switched)
         })
-        .await?;
-    Ok(answer(StatusCode::OK, &webhook))
+        .await
+}
+
+/// Ends a disablement (contract R14) by a new generation, which begins with an empty window. What is
+/// not disabled stays as it is: asking twice does no harm.
+pub(crate) async fn enable<L: Log>(
+    State(state): State<AdminState<L>>,
+    Path((tenant, name)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    state
+        .run(move |admin| {
+            let enabled = admin.retrying(&what(&tenant, &name), || {
+                let current = admin.webhook(&tenant, &name)?;
+                if !admin.directory()?.is_disabled(&current.value) {
+                    return Ok(current);
+                }
+                let mut next = Webhook::clone(&current.value);
+                next.generation += 1;
+                next.updated = admin.clock.now();
+                let revision =
+                    admin.put(Role::Webhooks, &next.key(), Some(current.revision), &next)?;
+                tracing::info!(webhook = %next.id, generation = next.generation, "webhook enabled");
+                Ok(Versioned {
+                    value: next.into(),
+                    revision,
+                })
+            })?;
+            answer(admin, StatusCode::OK, &enabled)
+        })
+        .await
 }
 
 pub(crate) async fn remove<L: Log>(
@@ -158,7 +187,7 @@ pub(crate) async fn remove<L: Log>(
             let what = what(&tenant, &name);
             let current = admin.webhook(&tenant, &name)?;
             precondition.check(&what, current.revision)?;
-            let removed = view(&current);
+            let removed = view(&current, &*admin.directory()?);
             admin
                 .delete(Role::Webhooks, &current.value.key(), current.revision)
                 .map_err(|error| error.or_conflict(|| Problem::changed(&what)))?;
@@ -304,6 +333,7 @@ fn making<L: Log>(admin: &Admin<L>) -> Making<'_> {
         keys: &admin.keys,
         now: admin.clock.now(),
         forbid_http: admin.config.forbid_http,
+        tiers: admin.log.topics().tiers(),
     }
 }
 
@@ -326,15 +356,21 @@ fn what(tenant: &str, name: &str) -> String {
     format!("webhook {name} of tenant {tenant}")
 }
 
-fn answer(status: StatusCode, webhook: &Found) -> Response {
-    (status, etag(webhook.revision), Json(view(webhook))).into_response()
+fn answer<L: Log>(
+    admin: &Admin<L>,
+    status: StatusCode,
+    webhook: &Found,
+) -> Result<Response, Problem> {
+    let view = view(webhook, &*admin.directory()?);
+    Ok((status, etag(webhook.revision), Json(view)).into_response())
 }
 
-fn created(webhook: &Found) -> Response {
+fn created<L: Log>(admin: &Admin<L>, webhook: &Found) -> Result<Response, Problem> {
     let Webhook { tenant, name, .. } = &*webhook.value;
     let location = [(
         header::LOCATION,
         format!("/v1/tenants/{tenant}/webhooks/{name}"),
     )];
-    (location, answer(StatusCode::CREATED, webhook)).into_response()
+    let answer = answer(admin, StatusCode::CREATED, webhook)?;
+    Ok((location, answer).into_response())
 }

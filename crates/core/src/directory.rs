@@ -1,4 +1,5 @@
-//! The directory: tenants, webhooks and tokens, folded from the configuration topics. Every component
+//! The directory: tenants, webhooks and tokens, folded from the configuration topics, and the verdicts
+//! on webhooks. Every component
 //! that needs configuration keeps one; it can be rebuilt from the log at any time.
 
 use std::collections::{BTreeMap, HashMap};
@@ -8,6 +9,7 @@ use uuid::Uuid;
 
 use crate::account::Token;
 use crate::event::TenantId;
+use crate::health::Health;
 use crate::log::{Record, Revision};
 use crate::topics::Role;
 use crate::webhook::{Tenant, Webhook, WebhookName, config_key};
@@ -39,6 +41,7 @@ pub struct Directory {
     tenants: HashMap<TenantId, TenantEntry>,
     by_id: HashMap<Uuid, Arc<Webhook>>,
     tokens: BTreeMap<Uuid, Versioned<Token>>,
+    health: HashMap<Uuid, Health>,
 }
 
 #[derive(Default, Debug)]
@@ -56,6 +59,7 @@ impl Directory {
             Role::Tenants => "tenants",
             Role::Webhooks => "webhooks",
             Role::Accounts => "accounts",
+            Role::Health => "health",
             _ => return Ok(()),
         };
         let invalid = |reason: String| InvalidConfig {
@@ -83,6 +87,13 @@ impl Directory {
                     return Err(invalid(format!("it is about {}", new.value.key())));
                 }
                 self.put_webhook(id, name, new);
+            }
+            Role::Health => {
+                let id = Uuid::try_parse(&key).map_err(|error| invalid(error.to_string()))?;
+                match read(record, revision, &invalid)? {
+                    Some(health) => self.health.insert(id, health.value),
+                    None => self.health.remove(&id),
+                };
             }
             _ => {
                 let id = Uuid::try_parse(&key).map_err(|error| invalid(error.to_string()))?;
@@ -159,6 +170,19 @@ impl Directory {
     /// A webhook by its id. `None`: it was removed.
     pub fn webhook_by_id(&self, id: Uuid) -> Option<&Arc<Webhook>> {
         self.by_id.get(&id)
+    }
+
+    /// The verdict on a webhook as it is configured now; `None`: nothing is known to its discredit.
+    /// One on an earlier generation says nothing about this one (contract R14).
+    pub fn health(&self, webhook: &Webhook) -> Option<&Health> {
+        let health = self.health.get(&webhook.id)?;
+        (health.generation == webhook.generation).then_some(health)
+    }
+
+    /// Whether a webhook is disabled.
+    pub fn is_disabled(&self, webhook: &Webhook) -> bool {
+        self.health(webhook)
+            .is_some_and(|health| health.disables(webhook.generation))
     }
 
     /// The webhooks that want an event of this type of this tenant.
@@ -295,6 +319,27 @@ mod tests {
         assert!(directory.webhook_by_id(Uuid::from_u128(1)).is_none());
         assert!(directory.webhook_by_id(Uuid::from_u128(2)).is_some());
         assert_eq!(directory.webhook_count(), 1);
+    }
+
+    /// R14: a verdict holds for its own generation only.
+    #[test]
+    fn verdicts_do_not_outlive_their_generation() {
+        let mut directory = Directory::default();
+        let id = Uuid::from_u128(1);
+        for (generation, disabled) in [(3, true), (2, false), (4, false)] {
+            let mut value = webhook(1, "a", "cdr", "cdr.*");
+            value["generation"] = generation.into();
+            apply(&mut directory, Role::Webhooks, "a/cdr", Some(value)).unwrap();
+            let health = json!({
+                "version": 1, "webhook": id, "tenant": "a", "generation": 3, "state": "disabled",
+                "since": Timestamp::EPOCH, "reason": "all failed",
+            });
+            apply(&mut directory, Role::Health, &id.to_string(), Some(health)).unwrap();
+            let configured = directory.webhook_by_id(id).unwrap();
+            assert_eq!(directory.is_disabled(configured), disabled, "{generation}");
+        }
+        apply(&mut directory, Role::Health, &id.to_string(), None).unwrap();
+        assert!(directory.health.is_empty());
     }
 
     #[test]

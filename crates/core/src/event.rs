@@ -1,6 +1,8 @@
 //! An event of the PBX: its parts, what is legal in them, and its two JSON forms (what producers
 //! post, what receivers get).
 
+mod posted;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
@@ -8,10 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::time::Timestamp;
+
+pub use posted::Defaults;
 
 /// Largest `data`, in bytes.
 pub const DATA_BYTES_MAX: usize = 256 * 1024;
@@ -82,7 +85,7 @@ impl InvalidEvent {
     }
 }
 
-fn attribute(attribute: &'static str, value: &str, rule: &'static str) -> InvalidEvent {
+pub(crate) fn attribute(attribute: &'static str, value: &str, rule: &'static str) -> InvalidEvent {
     InvalidEvent::Attribute {
         attribute,
         value: value.chars().take(64).collect(),
@@ -217,109 +220,25 @@ pub struct Event {
 /// else gives a version 5 UUID that is the same whenever the same tenant, source and identity are
 /// seen again.
 pub fn derive_id(tenant: &TenantId, source: &Source, identity: &str) -> Uuid {
-    Uuid::try_parse(identity).unwrap_or_else(|_| {
-        Uuid::new_v5(
+    match Uuid::try_parse(identity) {
+        // The nil UUID identifies nothing by itself, and is no event's id.
+        Ok(id) if !id.is_nil() => id,
+        _ => Uuid::new_v5(
             &ID_NAMESPACE,
             format!("{tenant}\n{source}\n{identity}").as_bytes(),
-        )
-    })
+        ),
+    }
 }
 
-/// An event as producers post it: everything but `type` and `data` may be left out.
-#[derive(Deserialize)]
-struct Posted<'a> {
-    #[serde(borrow)]
-    id: Option<Cow<'a, str>>,
-    #[serde(rename = "type", borrow)]
-    name: Cow<'a, str>,
-    #[serde(alias = "timestamp", borrow)]
-    time: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    tenant: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    source: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    subject: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-}
-
-/// What fills the gaps of a posted event.
-pub struct Defaults<'a> {
-    /// The tenant of the token that was used, if it has one.
-    pub tenant: Option<&'a TenantId>,
-    /// Used when the event names none.
-    pub source: &'a Source,
-    /// A fresh id (UUID version 7).
-    pub id: Uuid,
-    /// When it was received.
-    pub now: Timestamp,
-    /// How old it may be (contract R13); `None` when old events are meant (backfill).
-    pub age_max: Option<Duration>,
+/// The id of an event made of a record that has no identity but its place in the log: the same
+/// whenever the record is read again. The append time keeps apart what a topic that was removed and
+/// made anew has at the same place.
+pub fn id_of_place(topic: &str, partition: u32, offset: i64, appended: Timestamp) -> Uuid {
+    let place = format!("{topic}/{partition}@{offset}\n{appended}");
+    Uuid::new_v5(&ID_NAMESPACE, place.as_bytes())
 }
 
 impl Event {
-    /// Reads an event as producers post it.
-    ///
-    /// The tenant it names must be the one of the token, where the token has one. A time in the
-    /// future is clamped to `now`; one older than `age_max` is refused.
-    pub fn parse_posted(text: &[u8], defaults: &Defaults<'_>) -> Result<Self, InvalidEvent> {
-        let text = std::str::from_utf8(text).map_err(|error| InvalidEvent::NotUtf8 {
-            at: error.valid_up_to(),
-        })?;
-        let posted: Posted<'_> =
-            serde_json::from_str(text).map_err(|error| InvalidEvent::NotJson(error.to_string()))?;
-        let tenant = match (posted.tenant, defaults.tenant) {
-            (Some(named), None) => TenantId::parse(&named)?,
-            (Some(named), Some(own)) if *named == *own.as_str() => own.clone(),
-            (Some(named), Some(_)) => {
-                return Err(attribute(
-                    "tenant",
-                    &named,
-                    "this token belongs to another tenant",
-                ));
-            }
-            (None, Some(own)) => own.clone(),
-            (None, None) => {
-                return Err(attribute("tenant", "", "this token needs it in each event"));
-            }
-        };
-        let source = match posted.source {
-            Some(source) => Source::parse(&source)?,
-            None => defaults.source.clone(),
-        };
-        let id = match posted.id {
-            Some(id) => parse_id(&id)?,
-            None => defaults.id,
-        };
-        let time = match posted.time {
-            Some(time) => Timestamp::parse(&time)
-                .map_err(|_| attribute("time", &time, "use RFC 3339: 2026-11-21T09:30:00Z"))?,
-            None => defaults.now,
-        };
-        let subject = posted
-            .subject
-            .map(|subject| Subject::parse(&subject))
-            .transpose()?;
-        let data = posted
-            .data
-            .ok_or_else(|| InvalidEvent::DataNotObject("it is missing".to_owned()))?;
-        check_data(data.get().as_bytes())?;
-        let event = Self {
-            id,
-            name: EventName::parse(&posted.name)?,
-            time: time.min(defaults.now),
-            tenant,
-            source,
-            subject,
-            data: Bytes::copy_from_slice(data.get().as_bytes()),
-            backfill: defaults.age_max.is_none(),
-            traceparent: None,
-        };
-        event.check_age(defaults.now, defaults.age_max)?;
-        Ok(event)
-    }
-
     /// Refuses an event that is older than `age_max`.
     pub fn check_age(&self, now: Timestamp, age_max: Option<Duration>) -> Result<(), InvalidEvent> {
         let age = now.since(self.time);
@@ -354,6 +273,20 @@ impl Event {
         body.extend_from_slice(&self.data);
         body.push(b'}');
         body
+    }
+}
+
+/// An event's time.
+pub(crate) fn parse_time(text: &str) -> Result<Timestamp, InvalidEvent> {
+    Timestamp::parse(text)
+        .map_err(|_| attribute("time", text, "use RFC 3339: 2026-11-21T09:30:00Z"))
+}
+
+/// Borrowed data is part of something larger that must not be kept.
+pub(crate) fn copy(data: Cow<'_, [u8]>) -> Bytes {
+    match data {
+        Cow::Borrowed(data) => Bytes::copy_from_slice(data),
+        Cow::Owned(data) => data.into(),
     }
 }
 

@@ -1,21 +1,39 @@
-//! The policy of a lane: what happens to a delivery that arrives while its webhook is busy.
+//! The policy of a lane (contract R15): what happens to a delivery that arrives while its webhook is
+//! busy, and when the next one starts.
 //!
 //! A lane never waits and never blocks a partition: a delivery starts, queues for a short while, or is
-//! deferred to a topic from which it comes back later.
+//! deferred to a topic from which it comes back later. The deliveries themselves are the caller's; the
+//! lane counts them in two queues, fresh ones and those that have waited before.
+
+mod breaker;
+mod deferral;
+mod limit;
 
 use std::time::Duration;
 
+use breaker::Breaker;
+use deferral::Outstanding;
+pub use deferral::{DEFERRALS_MAX, rung_for};
+use limit::Limit;
+
 use crate::check_invariant;
 use crate::time::Timestamp;
-use crate::topics::DEFER_RUNGS;
+use crate::topics::{DEFER_RUNGS, Role};
+use crate::verdict::{Outcome, Verdict};
 
-/// At most this many times is a delivery rewritten without an attempt.
-pub const DEFERRALS_MAX: u8 = 30;
+/// Of so many starts at least one goes to a delivery that has waited before, if there is one.
+const OLD_EVERY: usize = 4;
+/// The longest that a receiver's `Retry-After` holds its lane back: a mistake heals.
+const HOLD_MAX: Duration = DEFER_RUNGS[DEFER_RUNGS.len() - 1];
+/// A lane that holds less than this part of all slots harms nobody.
+const HOG: usize = 16;
+/// A lane that nothing happened in for so long is forgotten.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
 
 /// Limits of a lane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Requests in flight at a time.
+    /// Requests in flight at a time, at most; how many it is at the moment is learned.
     pub concurrency: usize,
     /// Deliveries waiting for one of them to end.
     pub queue: usize,
@@ -23,23 +41,146 @@ pub struct Limits {
     pub wait: Duration,
 }
 
+/// Where a delivery comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// Its first passage.
+    Fresh,
+    /// A retry or a replay.
+    Waited,
+    /// It was put off on this rung.
+    Deferred(usize),
+}
+
+impl Origin {
+    /// Of the deliveries in a topic.
+    pub fn of(role: Role) -> Self {
+        match role {
+            Role::Retry(_) | Role::Replay => Self::Waited,
+            Role::Defer(rung) => Self::Deferred(rung),
+            _ => Self::Fresh,
+        }
+    }
+
+    /// Its queue.
+    pub fn queue(self) -> Queue {
+        match self {
+            Self::Fresh => Queue::Fresh,
+            _ => Queue::Old,
+        }
+    }
+}
+
+/// One of a lane's two queues, each first in, first out.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Queue {
+    /// First passages.
+    Fresh,
+    /// What has waited before: retries, deferred deliveries, replays. A share of the starts is theirs.
+    Old,
+}
+
+/// How much the whole process holds: what one lane may hold depends on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pressure {
+    /// All slots.
+    pub slots: usize,
+    /// Those that are free for this delivery's class of work.
+    pub free: usize,
+    /// Lanes with something in flight or queued.
+    pub active: usize,
+    /// Slots held by lanes whose last outcome failed.
+    pub failing: usize,
+}
+
 /// What to do with a delivery that is offered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Offer {
-    /// Send it now; [`Lane::ended`] when the request has ended.
-    Start,
-    /// Keep it in the lane's queue; [`Lane::ended`] says when it is its turn.
-    Queue,
+    /// Put it into this queue; [`Lane::next`] says when it is its turn.
+    Queue(Queue),
     /// Put it off: it would wait for about this long.
     Defer(Duration),
 }
 
-/// One webhook's lane in one process. The queue itself is the caller's.
+/// What to do with the queues.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// Send the first of this queue now; [`Lane::ended`] when the request has ended. Then ask again.
+    Start(Queue),
+    /// Put the first of this queue off: it would wait for about this long. Then ask again.
+    Defer(Queue, Duration),
+    /// Ask again after this time.
+    Wait(Duration),
+    /// Ask again when a request ends or a delivery arrives.
+    Rest,
+}
+
+/// The starts that a rate limit allows.
+pub trait Pace {
+    /// Takes one start, or says how long until there is one.
+    fn take(&mut self, now: Timestamp) -> Result<(), Duration>;
+
+    /// Time between two starts in the long run.
+    fn interval(&self) -> Duration;
+}
+
+/// No rate limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unlimited;
+
+impl Pace for Unlimited {
+    fn take(&mut self, _now: Timestamp) -> Result<(), Duration> {
+        Ok(())
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// What a request told about its receiver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Signal {
+    /// It took the event, or does not want it.
+    Good,
+    /// It answered, but failed.
+    Failed,
+    /// 429 or 503: less, and after this time if it says so.
+    Busy(Option<Duration>),
+    /// No answer in time.
+    TimedOut,
+    /// No request was made.
+    None,
+}
+
+impl Signal {
+    /// From how an attempt ended. `retry_after` counts with 429 and 503 alone (RFC 9110 §10.2.3,
+    /// RFC 6585 §4).
+    pub fn of(outcome: Outcome, verdict: Verdict, retry_after: Option<Duration>) -> Self {
+        match (outcome, verdict) {
+            (Outcome::Timeout, _) => Self::TimedOut,
+            (Outcome::Status(429 | 503), Verdict::Failed) => Self::Busy(retry_after),
+            (_, Verdict::Failed) => Self::Failed,
+            (_, Verdict::Delivered | Verdict::Rejected) => Self::Good,
+        }
+    }
+}
+
+/// One webhook's lane in one process.
 #[derive(Clone, Debug)]
 pub struct Lane {
     limits: Limits,
+    limit: Limit,
+    breaker: Breaker,
     in_flight: usize,
-    queued: usize,
+    fresh: usize,
+    old: usize,
+    /// Starts of fresh deliveries since the last old one.
+    since_old: usize,
+    outstanding: Outstanding,
+    /// `Retry-After`: nothing starts before this.
+    held: Timestamp,
+    failing: bool,
     /// Moving average of how long a request takes.
     request: Duration,
     /// When a request last ended, or the first one of a busy time began.
@@ -51,50 +192,154 @@ impl Lane {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
+            limit: Limit::new(limits.concurrency),
+            breaker: Breaker::default(),
             in_flight: 0,
-            queued: 0,
+            fresh: 0,
+            old: 0,
+            since_old: 0,
+            outstanding: Outstanding::default(),
+            held: Timestamp::EPOCH,
+            failing: false,
             request: Duration::ZERO,
             progress: Timestamp::EPOCH,
         }
     }
 
     /// A delivery arrives.
-    pub fn offer(&mut self, now: Timestamp) -> Offer {
-        if self.in_flight < self.limits.concurrency {
-            if self.in_flight == 0 {
-                self.progress = now;
-            }
-            self.in_flight += 1;
-            return Offer::Start;
+    pub fn offer(
+        &mut self,
+        now: Timestamp,
+        origin: Origin,
+        pressure: Pressure,
+        pace: &impl Pace,
+    ) -> Offer {
+        if let Origin::Deferred(rung) = origin {
+            self.outstanding.came_back(rung);
         }
-        let wait = self.wait(now);
-        if self.queued >= self.limits.queue || wait > self.limits.wait {
-            return Offer::Defer(wait);
+        let queue = origin.queue();
+        let blocked = self.blocked(now);
+        let wait = self.wait_in(queue, now, pace);
+        // The last of the queue's room is for those that have waited before.
+        let full = match queue {
+            Queue::Fresh => self.fresh >= self.limits.queue - self.limits.queue / OLD_EVERY,
+            Queue::Old => false,
+        };
+        let refused = blocked.max(wait) > self.limits.wait
+            || full
+            || self.queued() >= self.limits.queue
+            || (self.failing && pressure.failing >= pressure.slots / 2)
+            || self.is_hogging(pressure, wait);
+        if refused {
+            return Offer::Defer(self.wait_for_all(now, pace).saturating_add(blocked));
         }
-        self.queued += 1;
-        Offer::Queue
+        match queue {
+            Queue::Fresh => self.fresh += 1,
+            Queue::Old => self.old += 1,
+        }
+        Offer::Queue(queue)
     }
 
-    /// A request has ended after `took`. `true`: the next delivery of the queue starts now.
-    pub fn ended(&mut self, took: Duration, now: Timestamp) -> bool {
+    /// Whose turn it is. Called until it says [`Turn::Wait`] or [`Turn::Rest`] after every offer that
+    /// queued, after every end, and after every wait.
+    pub fn next(&mut self, now: Timestamp, pace: &mut impl Pace) -> Turn {
+        let Some(queue) = self.first() else {
+            return Turn::Rest;
+        };
+        let blocked = self.blocked(now);
+        if blocked > self.limits.wait {
+            let wait = self.wait_for_all(now, pace).saturating_add(blocked);
+            self.leave(queue);
+            return Turn::Defer(queue, wait);
+        }
+        if !blocked.is_zero() {
+            return Turn::Wait(blocked);
+        }
+        if self.in_flight >= self.allowed() {
+            return Turn::Rest;
+        }
+        if let Err(wait) = pace.take(now) {
+            return Turn::Wait(wait);
+        }
+        if self.in_flight == 0 {
+            self.progress = now;
+        }
+        self.leave(queue);
+        self.since_old = match queue {
+            Queue::Fresh => self.since_old + 1,
+            Queue::Old => 0,
+        };
+        self.in_flight += 1;
+        Turn::Start(queue)
+    }
+
+    /// A request has ended after `took`.
+    pub fn ended(&mut self, took: Duration, signal: Signal, now: Timestamp) {
         check_invariant!(
             DL5,
             self.in_flight > 0,
             "a request ended that was not in flight"
         );
-        self.request = (self.request * 7 + took) / 8;
-        self.progress = now;
-        if self.queued > 0 && self.in_flight <= self.limits.concurrency {
-            self.queued -= 1;
-            return true;
-        }
+        let in_use = self.in_flight >= self.limit.get();
         self.in_flight = self.in_flight.saturating_sub(1);
-        false
+        self.progress = now;
+        if signal == Signal::None {
+            return;
+        }
+        self.request = match self.request.is_zero() {
+            true => took,
+            false => (self.request * 7 + took) / 8,
+        };
+        self.failing = signal != Signal::Good;
+        match signal {
+            Signal::TimedOut => self.breaker.timed_out(took, now),
+            _ => self.breaker.answered(),
+        }
+        match signal {
+            Signal::Good => self.limit.succeeded(in_use),
+            Signal::Busy(_) | Signal::TimedOut => self.limit.pressed(took, now),
+            Signal::Failed | Signal::None => {}
+        }
+        if let Signal::Busy(Some(wait)) = signal {
+            self.held = self.held.max(now + wait.min(HOLD_MAX));
+        }
+    }
+
+    /// A delivery of this lane was put off on this rung.
+    pub fn deferred(&mut self, rung: usize, now: Timestamp) {
+        self.outstanding.left(rung, now);
+    }
+
+    /// The webhook was changed: what was learned about its receiver may be about another one.
+    pub fn renew(&mut self) {
+        self.limit = Limit::new(self.limits.concurrency);
+        self.breaker = Breaker::default();
+        self.held = Timestamp::EPOCH;
+        self.failing = false;
+        self.request = Duration::ZERO;
     }
 
     /// Whether nothing is in flight or queued.
     pub fn is_idle(&self) -> bool {
-        self.in_flight == 0 && self.queued == 0
+        self.in_flight == 0 && self.queued() == 0
+    }
+
+    /// Whether nothing is lost when this lane is made anew.
+    pub fn is_forgettable(&self, now: Timestamp) -> bool {
+        let wait = self
+            .breaker
+            .is_probing()
+            .unwrap_or_default()
+            .max(FORGET_AFTER);
+        self.is_idle()
+            && self.outstanding.count(now) == 0
+            && self.blocked(now).is_zero()
+            && now > self.progress + wait * 2
+    }
+
+    /// Whether its last outcome failed.
+    pub fn is_failing(&self) -> bool {
+        self.failing
     }
 
     /// Requests in flight.
@@ -102,120 +347,88 @@ impl Lane {
         self.in_flight
     }
 
-    /// Deliveries in the queue.
+    /// Deliveries in the queues.
     pub fn queued(&self) -> usize {
-        self.queued
+        self.fresh + self.old
     }
 
-    /// How long a delivery that queued now would wait. A receiver that stopped answering makes it
-    /// grow with the time since its last answer.
-    fn wait(&self, now: Timestamp) -> Duration {
+    /// Deliveries in flight or queued: the slots it holds.
+    pub fn holds(&self) -> usize {
+        self.in_flight + self.queued()
+    }
+
+    /// Requests that may be in flight now.
+    fn allowed(&self) -> usize {
+        match self.breaker.is_probing() {
+            Some(_) => 1,
+            None => self.limit.get(),
+        }
+    }
+
+    /// How long nothing may start, be it for the breaker or for `Retry-After`.
+    fn blocked(&self, now: Timestamp) -> Duration {
+        let probed = match self.breaker.is_probing() {
+            Some(backoff) if self.in_flight > 0 => backoff,
+            _ => Duration::ZERO,
+        };
+        self.breaker.wait(now).max(self.held.since(now)).max(probed)
+    }
+
+    /// The queue whose turn it is.
+    fn first(&self) -> Option<Queue> {
+        match (self.fresh, self.old) {
+            (0, 0) => None,
+            (0, _) => Some(Queue::Old),
+            (_, 0) => Some(Queue::Fresh),
+            _ if self.since_old + 1 >= OLD_EVERY => Some(Queue::Old),
+            _ => Some(Queue::Fresh),
+        }
+    }
+
+    fn leave(&mut self, queue: Queue) {
+        let count = match queue {
+            Queue::Fresh => &mut self.fresh,
+            Queue::Old => &mut self.old,
+        };
+        *count = count.saturating_sub(1);
+    }
+
+    /// Whether it holds more than its equal share and more than what is free, and would hold it for
+    /// long. What all lanes hold alike is served by taking in no more; one lane's flood is put off.
+    fn is_hogging(&self, pressure: Pressure, wait: Duration) -> bool {
+        let share = (pressure.slots / (pressure.active + 1)).max(pressure.slots / HOG);
+        self.holds() > pressure.free + share && wait > self.limits.wait / 4
+    }
+
+    /// How long a delivery that joined this queue now would wait.
+    fn wait_in(&self, queue: Queue, now: Timestamp, pace: &impl Pace) -> Duration {
+        let before = match queue {
+            // The others take at most what is left of every round.
+            Queue::Fresh => self.fresh + self.old.min(self.fresh / (OLD_EVERY - 1)),
+            Queue::Old => self.old + self.fresh.min(self.old.saturating_mul(OLD_EVERY - 1)),
+        };
+        self.time_for(before, now, pace)
+    }
+
+    /// How long until all that is here or out on rungs is sent.
+    fn wait_for_all(&self, now: Timestamp, pace: &impl Pace) -> Duration {
+        self.time_for(self.queued() + self.outstanding.count(now), now, pace)
+    }
+
+    /// Time in which so many and one more start. A receiver that stopped answering makes it grow with
+    /// the time since its last answer.
+    fn time_for(&self, count: usize, now: Timestamp, pace: &impl Pace) -> Duration {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let paced = pace.interval().saturating_mul(count);
+        let allowed = u32::try_from(self.allowed()).unwrap_or(u32::MAX);
+        if self.in_flight < self.allowed() {
+            return paced;
+        }
         let request = self.request.max(now.since(self.progress));
-        let turns = u32::try_from(self.queued / self.limits.concurrency + 1).unwrap_or(u32::MAX);
-        request.saturating_mul(turns)
+        let turns = count / allowed + 1;
+        paced.max(request.saturating_mul(turns))
     }
-}
-
-/// The rung for a delivery that would wait this long, was deferred `deferrals` times before, and may
-/// still be attempted for `remaining`: the nearest one, but long enough that the rewrites left
-/// ([`DEFERRALS_MAX`]) last for the time that remains.
-pub fn rung_for(wait: Duration, deferrals: u8, remaining: Duration) -> usize {
-    let nearest = (0..DEFER_RUNGS.len())
-        .min_by_key(|rung| DEFER_RUNGS[*rung].abs_diff(wait))
-        .unwrap_or_default();
-    let left = u32::from(DEFERRALS_MAX.saturating_sub(deferrals)).max(1);
-    // The first half of the rewrites is free to be quick; the second half must last.
-    if u32::from(deferrals) * 2 < u32::from(DEFERRALS_MAX) && remaining / left < DEFER_RUNGS[4] {
-        return nearest;
-    }
-    let lasting = DEFER_RUNGS
-        .iter()
-        .position(|rung| *rung * left >= remaining);
-    nearest.max(lasting.unwrap_or(DEFER_RUNGS.len() - 1))
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const LIMITS: Limits = Limits {
-        concurrency: 4,
-        queue: 16,
-        wait: Duration::from_secs(2),
-    };
-
-    fn at(millis: i64) -> Timestamp {
-        Timestamp::from_millis(millis)
-    }
-
-    #[test]
-    fn a_hanging_receiver_is_deferred_and_a_quick_one_queues() {
-        let mut lane = Lane::new(LIMITS);
-        for _ in 0..4 {
-            assert_eq!(lane.offer(at(0)), Offer::Start);
-        }
-        assert_eq!(lane.offer(at(10)), Offer::Queue);
-        assert!(matches!(lane.offer(at(3000)), Offer::Defer(_)));
-        assert!(lane.ended(Duration::from_millis(5), at(3001)));
-        assert_eq!(lane.offer(at(3001)), Offer::Queue);
-    }
-
-    #[test]
-    fn rungs_are_the_nearest_while_rewrites_last() {
-        let hour = Duration::from_secs(3600);
-        assert_eq!(rung_for(Duration::from_secs(1), 0, 20 * hour), 0);
-        assert_eq!(rung_for(Duration::from_secs(100), 3, 20 * hour), 2);
-        assert_eq!(rung_for(Duration::from_secs(1), 29, 20 * hour), 4);
-        assert_eq!(rung_for(Duration::MAX, 0, hour), 4);
-    }
-
-    proptest! {
-        /// DL5: never more in flight than the limit, never more queued than the limit, and what is
-        /// offered is started, queued or deferred, never forgotten.
-        #[test]
-        fn bounded_and_conserving(steps in proptest::collection::vec((any::<bool>(), 0i64..500), 1..400)) {
-            let mut lane = Lane::new(LIMITS);
-            let (mut offered, mut started, mut deferred, mut ended) = (0, 0, 0, 0);
-            let mut now = 0;
-            for (arrives, later) in steps {
-                now += later;
-                if arrives {
-                    offered += 1;
-                    match lane.offer(at(now)) {
-                        Offer::Start => started += 1,
-                        Offer::Queue => {}
-                        Offer::Defer(_) => deferred += 1,
-                    }
-                } else if lane.in_flight() > 0 {
-                    ended += 1;
-                    if lane.ended(Duration::from_millis(later.unsigned_abs()), at(now)) {
-                        started += 1;
-                    }
-                }
-                prop_assert!(lane.in_flight() <= LIMITS.concurrency);
-                prop_assert!(lane.queued() <= LIMITS.queue);
-                prop_assert_eq!(lane.in_flight(), started - ended);
-                prop_assert_eq!(offered, started + lane.queued() + deferred);
-                prop_assert!(lane.queued() == 0 || lane.in_flight() == LIMITS.concurrency);
-            }
-        }
-
-        /// However often a delivery is put off, it is rewritten at most 30 times in its 24 hours.
-        #[test]
-        fn at_most_thirty_rewrites(waits in proptest::collection::vec(0u64..7200, 100)) {
-            let mut remaining = Duration::from_secs(86_400);
-            let mut deferrals = 0u8;
-            for wait in waits {
-                let rung = DEFER_RUNGS[rung_for(Duration::from_secs(wait), deferrals, remaining)];
-                if rung > remaining {
-                    break;
-                }
-                remaining -= rung;
-                deferrals += 1;
-            }
-            prop_assert!(deferrals <= DEFERRALS_MAX, "{} rewrites", deferrals);
-        }
-    }
-}
+mod tests;

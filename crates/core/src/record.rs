@@ -1,16 +1,21 @@
 //! Records: the form in which events, deliveries and attempts stand in the log.
 //!
 //! Events and deliveries are CloudEvents in the Kafka protocol binding's binary mode: attributes in
-//! `ce_` headers, data in the value. What we add for a delivery stands in `rb_` headers, which mean
+//! `ce_` headers, data in the value. On `events.*` structured mode is read as well. What we add for a delivery stands in `rb_` headers, which mean
 //! nothing on `events.*`.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::event::{Event, EventName, InvalidEvent, Source, Subject, TenantId, parse_id};
+use crate::cloudevent::{
+    CloudEvent, MEDIA_TYPE_JSON, SPEC_VERSION, is_media_type, is_structured, traceparent,
+};
+use crate::event::{
+    Event, EventName, InvalidEvent, Source, Subject, TenantId, copy, parse_id, parse_time,
+};
 use crate::log::{Header, Record};
 use crate::time::Timestamp;
 
@@ -23,7 +28,7 @@ pub mod header {
     pub const CONTENT_TYPE: &str = "content-type";
     /// CloudEvents `specversion`.
     pub const SPECVERSION: &str = "ce_specversion";
-    /// CloudEvents `id`: a bare UUID.
+    /// CloudEvents `id`: a bare UUID where we wrote it.
     pub const ID: &str = "ce_id";
     /// CloudEvents `source`.
     pub const SOURCE: &str = "ce_source";
@@ -56,6 +61,9 @@ pub mod header {
     /// More about the reason, for people.
     pub const DETAIL: &str = "rb_detail";
 }
+
+/// [`Attempt::next`] of an attempt that succeeded.
+pub const DELIVERED: &str = "delivered";
 
 /// Why a delivery was parked.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize, Deserialize)]
@@ -255,29 +263,68 @@ fn unreadable(name: &'static str, value: &[u8]) -> InvalidRecord {
     InvalidRecord::Unreadable { name, value }
 }
 
-/// Reads the event of a record of any work topic. The data is copied, but not looked at: see
-/// [`crate::event::check_data`].
+/// Reads the event of a record of `events.*`, in either mode of the CloudEvents Kafka binding. The
+/// data is copied, but not looked at: see [`crate::event::check_data`].
 ///
-/// A missing `ce_time` is the append time, and one in the future is clamped to it.
+/// A missing `time` is the append time, and one in the future is clamped to it. An id that is no UUID
+/// gives one, see [`crate::cloudevent::id`].
 pub fn decode_event(record: &Record<'_>) -> Result<Event, InvalidRecord> {
-    let time = match text(record, header::TIME)? {
-        None => record.appended,
-        Some(time) => Timestamp::parse(time)
-            .map_err(|_| unreadable(header::TIME, time.as_bytes()))?
-            .min(record.appended),
-    };
-    Ok(Event {
-        id: parse_id(required(record, header::ID)?)?,
-        name: EventName::parse(required(record, header::TYPE)?)?,
-        time,
-        tenant: TenantId::parse(required(record, header::TENANT)?)?,
-        source: Source::parse(required(record, header::SOURCE)?)?,
-        subject: text(record, header::SUBJECT)?
-            .map(Subject::parse)
-            .transpose()?,
-        data: Bytes::copy_from_slice(record.value.ok_or(InvalidRecord::NoValue)?),
+    match text(record, header::CONTENT_TYPE)? {
+        Some(form) if is_media_type(form, MEDIA_TYPE_JSON) => {
+            let value = record.value.ok_or(InvalidRecord::NoValue)?;
+            accept(CloudEvent::parse_json(value)?, record)
+        }
+        // Another format, or a batch, of which the Kafka binding knows nothing.
+        Some(form) if is_structured(form) => Err(unreadable(header::CONTENT_TYPE, form.as_bytes())),
+        form => accept(binary(record, form)?, record),
+    }
+}
+
+/// The event of a record in binary mode. `specversion` was never asked of direct producers; what is
+/// there must be right.
+fn binary<'a>(
+    record: &Record<'a>,
+    content_type: Option<&'a str>,
+) -> Result<CloudEvent<'a>, InvalidRecord> {
+    let optional = |name| text(record, name).map(|text| text.map(Cow::Borrowed));
+    let needed = |name| required(record, name).map(|text| Some(Cow::Borrowed(text)));
+    Ok(CloudEvent {
+        spec_version: Some(
+            text(record, header::SPECVERSION)?
+                .unwrap_or(SPEC_VERSION)
+                .into(),
+        ),
+        id: needed(header::ID)?,
+        source: needed(header::SOURCE)?,
+        name: needed(header::TYPE)?,
+        time: optional(header::TIME)?,
+        subject: optional(header::SUBJECT)?,
+        content_type: content_type.map(Cow::Borrowed),
+        tenant: needed(header::TENANT)?,
+        traceparent: optional(header::TRACEPARENT)?,
         backfill: text(record, header::BACKFILL)? == Some("true"),
-        traceparent: text(record, header::TRACEPARENT)?.map(str::to_owned),
+        data: record.value.map(Cow::Borrowed),
+    })
+}
+
+fn accept(event: CloudEvent<'_>, record: &Record<'_>) -> Result<Event, InvalidRecord> {
+    event.check()?;
+    let time = match event.time.as_deref() {
+        None => record.appended,
+        Some(time) => parse_time(time)?.min(record.appended),
+    };
+    let tenant = TenantId::parse(event.tenant.as_deref().unwrap_or_default())?;
+    let source = Source::parse(event.source.as_deref().unwrap_or_default())?;
+    Ok(Event {
+        id: event.event_id(&tenant, &source)?,
+        name: EventName::parse(event.name.as_deref().unwrap_or_default())?,
+        time,
+        tenant,
+        source,
+        subject: event.subject.as_deref().map(Subject::parse).transpose()?,
+        data: event.data.map(copy).ok_or(InvalidRecord::NoValue)?,
+        backfill: event.backfill,
+        traceparent: event.traceparent.as_deref().and_then(traceparent),
     })
 }
 
@@ -285,6 +332,8 @@ pub fn decode_event(record: &Record<'_>) -> Result<Event, InvalidRecord> {
 pub fn decode_delivery(record: &Record<'_>) -> Result<Delivery, InvalidRecord> {
     let webhook = required(record, header::WEBHOOK)?;
     let accepted = required(record, header::ACCEPTED)?;
+    // Written by us: an id that is none is damage, and must not become another event's.
+    parse_id(required(record, header::ID)?)?;
     Ok(Delivery {
         webhook: Uuid::try_parse(webhook)
             .map_err(|_| unreadable(header::WEBHOOK, webhook.as_bytes()))?,
@@ -332,7 +381,7 @@ pub struct Attempt {
     /// The first 4 KiB of the response body; what is not UTF-8 is replaced.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub response: Option<String>,
-    /// What comes next: `delivered`, a tier's topic (`retry.32s`), or a parked reason.
+    /// What comes next: [`DELIVERED`], a tier's topic (`retry.32s`), or a parked reason.
     pub next: String,
     /// The partition was taken away in the meantime: somebody else decides what comes next.
     #[serde(default)]
@@ -346,6 +395,7 @@ pub struct Attempt {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;
@@ -484,11 +534,17 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        let id = Header {
-            name: header::ID,
-            value: b"not-a-uuid",
-        };
-        let error = decode_event(&record(&[id], Some(b"{}"))).unwrap_err();
+        // An event's id may be any text, a delivery's was made by us.
+        let headers = [
+            (header::WEBHOOK, "01936b2e-8c5a-7000-9a1f-3a5f1c2b4d6e"),
+            (header::ACCEPTED, "2026-11-21T03:19:59Z"),
+            (header::ID, "not-a-uuid"),
+        ]
+        .map(|(name, value)| Header {
+            name,
+            value: value.as_bytes(),
+        });
+        let error = decode_delivery(&record(&headers, Some(b"{}"))).unwrap_err();
         assert!(error.to_string().contains("not-a-uuid"), "{error}");
         let error = decode_event(&record(&[], Some(b"{}"))).unwrap_err();
         assert_eq!(error, InvalidRecord::Missing(header::ID));

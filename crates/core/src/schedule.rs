@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::record::Reason;
-use crate::time::{Timestamp, duration_text};
+use crate::time::{Timestamp, duration_label, duration_text};
 use crate::verdict::Verdict;
 
 /// The waits before the retries, and how long after its event a delivery may still be attempted.
@@ -59,6 +59,47 @@ pub enum Next {
     Park(Reason),
 }
 
+/// What a receiver asks for, within the contract.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Asked<'a> {
+    /// The waits of its own schedule, each one of the deployment's tiers.
+    pub waits: Option<&'a [Duration]>,
+    /// Its `Retry-After` with 429 or 503.
+    pub retry_after: Option<Duration>,
+}
+
+/// A webhook's own schedule that this deployment cannot serve.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum InvalidWaits {
+    /// A wait that is no tier.
+    #[error("{wait} is no retry tier here: use {allowed}", wait = duration_label(*.wait))]
+    NoTier {
+        /// The wait.
+        wait: Duration,
+        /// The tiers there are.
+        allowed: String,
+    },
+    /// More retries than the attempt number can count.
+    #[error("{0} retries; at most {max} are possible", max = Schedule::TIERS_MAX)]
+    TooMany(usize),
+}
+
+/// Checks a webhook's own schedule: its waits are topics, so each must be one of these tiers. A wait may
+/// be used more than once, and none at all means that nothing is retried.
+pub fn check_waits(waits: &[Duration], tiers: &[Duration]) -> Result<(), InvalidWaits> {
+    if waits.len() > Schedule::TIERS_MAX {
+        return Err(InvalidWaits::TooMany(waits.len()));
+    }
+    match waits.iter().find(|wait| !tiers.contains(wait)) {
+        None => Ok(()),
+        Some(&wait) => {
+            let labels: Vec<_> = tiers.iter().map(|tier| duration_label(*tier)).collect();
+            let allowed = labels.join(", ");
+            Err(InvalidWaits::NoTier { wait, allowed })
+        }
+    }
+}
+
 impl Schedule {
     /// More tiers than this make no schedule.
     pub const TIERS_MAX: usize = 16;
@@ -104,23 +145,94 @@ impl Schedule {
         now > began + self.expires_after
     }
 
-    /// What becomes of a delivery whose attempt number `attempt` ended `now` with `verdict`.
+    /// What becomes of a delivery whose attempt number `attempt` ended `now` with `verdict`, if the
+    /// receiver asks for nothing.
     ///
     /// The wait counts from the end of the attempt, because the tier's topic counts from when the
     /// delivery is appended to it.
     pub fn next(&self, verdict: Verdict, attempt: u8, began: Timestamp, now: Timestamp) -> Next {
+        self.next_asked(verdict, attempt, began, now, Asked::default())
+    }
+
+    /// The same for a receiver that asks for something. `Retry-After` only lengthens the wait, to the
+    /// shortest tier that is long enough, and never past R13: then it is the longest that is not.
+    pub fn next_asked(
+        &self,
+        verdict: Verdict,
+        attempt: u8,
+        began: Timestamp,
+        now: Timestamp,
+        asked: Asked<'_>,
+    ) -> Next {
         match verdict {
-            Verdict::Delivered => Next::Delivered,
-            Verdict::Rejected => Next::Park(Reason::Rejected),
-            Verdict::Failed => {
-                let tier = usize::from(attempt);
-                match self.tiers.get(tier) {
-                    None => Next::Park(Reason::Exhausted),
-                    Some(wait) if self.expired(began, now + *wait) => Next::Park(Reason::Expired),
-                    Some(_) => Next::Retry { tier },
-                }
-            }
+            Verdict::Delivered => return Next::Delivered,
+            Verdict::Rejected => return Next::Park(Reason::Rejected),
+            Verdict::Failed => {}
         }
+        let waits = asked.waits.unwrap_or(&self.tiers);
+        let Some(&wait) = waits.get(usize::from(attempt)) else {
+            return Next::Park(Reason::Exhausted);
+        };
+        // A wait whose tier was taken out of the deployment since becomes the next longer one.
+        let Some((tier, wait)) = self.shortest_from(wait).or_else(|| self.longest()) else {
+            return Next::Park(Reason::Exhausted);
+        };
+        if self.expired(began, now + wait) {
+            return Next::Park(Reason::Expired);
+        }
+        let tier = match asked.retry_after {
+            Some(ask) if ask > wait => {
+                let within =
+                    |tier: &(usize, Duration)| tier.1 >= wait && !self.expired(began, now + tier.1);
+                let enough = self.shortest_from(ask).filter(within);
+                let longest = || self.each().filter(within).max_by_key(|(_, tier)| *tier);
+                enough.or_else(longest).map_or(tier, |(tier, _)| tier)
+            }
+            _ => tier,
+        };
+        Next::Retry { tier }
+    }
+
+    fn each(&self) -> impl Iterator<Item = (usize, Duration)> {
+        self.tiers.iter().copied().enumerate()
+    }
+
+    /// The shortest tier that lasts at least so long.
+    fn shortest_from(&self, wait: Duration) -> Option<(usize, Duration)> {
+        self.each()
+            .filter(|(_, tier)| *tier >= wait)
+            .min_by_key(|(_, tier)| *tier)
+    }
+
+    fn longest(&self) -> Option<(usize, Duration)> {
+        self.each().max_by_key(|(_, tier)| *tier)
+    }
+}
+
+/// Serde form of waits: a list of [`duration_label`] texts.
+pub mod waits_text {
+    use serde::{Deserializer, Serializer};
+
+    use super::*;
+
+    /// Writes `["32s", "4m"]`, or null.
+    pub fn serialize<S: Serializer>(
+        waits: &Option<Vec<Duration>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match waits {
+            Some(waits) => tiers_text::serialize(waits, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// Reads `["32s", "4m"]`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Vec<Duration>>, D::Error> {
+        #[derive(Deserialize)]
+        struct Waits(#[serde(with = "tiers_text")] Vec<Duration>);
+        Ok(Option::<Waits>::deserialize(deserializer)?.map(|waits| waits.0))
     }
 }
 
@@ -128,7 +240,7 @@ mod tiers_text {
     use serde::{Deserializer, Serializer};
 
     use super::*;
-    use crate::time::{duration_label, parse_duration};
+    use crate::time::parse_duration;
 
     pub(super) fn serialize<S: Serializer>(
         tiers: &[Duration],
@@ -197,6 +309,53 @@ mod tests {
         assert!(Schedule::new(vec![], day).is_ok());
     }
 
+    #[test]
+    fn a_webhooks_own_schedule_is_drawn_from_the_tiers() {
+        let schedule = Schedule::default();
+        let seconds = |list: &[u64]| list.iter().map(|s| Duration::from_secs(*s)).collect();
+        let waits: Vec<_> = seconds(&[240, 240, 7200]);
+        check_waits(&waits, schedule.tiers()).unwrap();
+        let next = |attempt| {
+            let waits = Some(waits.as_slice());
+            let asked = Asked {
+                waits,
+                retry_after: None,
+            };
+            schedule.next_asked(Verdict::Failed, attempt, at(0), at(0), asked)
+        };
+        let tiers = [0, 1, 2, 3].map(next);
+        let retry = |tier| Next::Retry { tier };
+        let end = Next::Park(Reason::Exhausted);
+        assert_eq!(tiers, [retry(1), retry(1), retry(4), end]);
+        let wrong: Vec<_> = seconds(&[32, 60]);
+        let error = check_waits(&wrong, schedule.tiers()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "1m is no retry tier here: use 32s, 4m, 17m, 52m, 2h"
+        );
+        assert!(check_waits(&[schedule.tiers()[0]; 17], schedule.tiers()).is_err());
+    }
+
+    #[test]
+    fn retry_after_lengthens_to_the_tier_that_is_long_enough() {
+        let schedule = Schedule::default();
+        let next = |attempt, now, ask| {
+            let asked = Asked {
+                waits: None,
+                retry_after: Some(Duration::from_secs(ask)),
+            };
+            schedule.next_asked(Verdict::Failed, attempt, at(0), at(now), asked)
+        };
+        let retry = |tier| Next::Retry { tier };
+        assert_eq!(next(0, 0, 10), retry(0));
+        assert_eq!(next(0, 0, 33), retry(1));
+        assert_eq!(next(3, 0, 1), retry(3));
+        assert_eq!(next(0, 0, 1_000_000), retry(4));
+        // Two hours would be past R13, 52 minutes are not.
+        assert_eq!(next(0, 86_400 - 4000, 5000), retry(3));
+        assert_eq!(next(0, 86_400 - 31, 5000), Next::Park(Reason::Expired));
+    }
+
     fn tiers() -> impl Strategy<Value = Vec<Duration>> {
         proptest::collection::hash_set(1u64..200_000, 0..8)
             .prop_map(|set| set.into_iter().map(Duration::from_secs).collect())
@@ -239,6 +398,29 @@ mod tests {
             let next = |verdict| schedule.next(verdict, attempt, at(0), at(now));
             prop_assert_eq!(next(Verdict::Delivered), Next::Delivered);
             prop_assert_eq!(next(Verdict::Rejected), Next::Park(Reason::Rejected));
+        }
+
+        /// R13 and the promise about `Retry-After`: it never shortens a wait, never parks what would
+        /// have been retried, and never takes a delivery past its 24 hours.
+        #[test]
+        fn retry_after_only_lengthens(
+            tiers in tiers(),
+            attempt in 0u8..8,
+            now in 0i64..90_000,
+            ask in 0u64..200_000,
+        ) {
+            let schedule = Schedule::new(tiers, Duration::from_secs(86_400)).unwrap();
+            let asked = Asked { waits: None, retry_after: Some(Duration::from_secs(ask)) };
+            let without = schedule.next(Verdict::Failed, attempt, at(0), at(now));
+            let with = schedule.next_asked(Verdict::Failed, attempt, at(0), at(now), asked);
+            match (without, with) {
+                (Next::Retry { tier: short }, Next::Retry { tier: long }) => {
+                    let (short, long) = (schedule.tiers()[short], schedule.tiers()[long]);
+                    prop_assert!(long >= short);
+                    prop_assert!(!schedule.expired(at(0), at(now) + long));
+                }
+                (without, with) => prop_assert_eq!(without, with),
+            }
         }
 
         #[test]

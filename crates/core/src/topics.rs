@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Family;
-use crate::time::{duration_label, duration_text};
+use crate::time::{duration_label, duration_text, parse_duration};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -40,6 +40,8 @@ pub enum Role {
     Health,
     /// Snapshots of the windows that verdicts are made from.
     Windows,
+    /// Foreign records of source `0..` of [`TopicsConfig::raw`], to be made events.
+    Raw(usize),
 }
 
 /// How a topic forgets.
@@ -84,7 +86,7 @@ pub struct TopicSpec {
     pub cleanup: Cleanup,
     /// What its records are keyed by.
     pub key: KeyedBy,
-    /// The one kind of component that writes it.
+    /// The components that write it.
     pub writer: &'static str,
     /// The components that read it.
     pub readers: &'static str,
@@ -107,7 +109,7 @@ impl TopicId {
 pub struct TopicsConfig {
     /// Goes before every name.
     pub prefix: String,
-    /// Partitions of each `events.*` topic and of `attempts`.
+    /// Partitions of each `events.*` and `raw.*` topic and of `attempts`.
     pub event_partitions: u32,
     /// Partitions of each other work topic.
     pub work_partitions: u32,
@@ -116,6 +118,10 @@ pub struct TopicsConfig {
     /// How long events and waiting deliveries are kept.
     #[serde(with = "duration_text")]
     pub retention: Duration,
+    /// Names of the sources of foreign records, each a topic `raw.<source>`. They stand in the
+    /// configuration of the component that reads them.
+    #[serde(skip)]
+    pub raw: Vec<String>,
 }
 
 impl Default for TopicsConfig {
@@ -126,6 +132,7 @@ impl Default for TopicsConfig {
             work_partitions: 6,
             replication: 3,
             retention: 7 * DAY,
+            raw: Vec::new(),
         }
     }
 }
@@ -147,8 +154,26 @@ pub struct Topics {
     tiers: Vec<Duration>,
 }
 
+/// The tiers among these full names of topics that the schedule does not have (any more): what waits
+/// there is still due, so they are read until retention has emptied them.
+pub fn retired_tiers<'a>(
+    config: &TopicsConfig,
+    tiers: &[Duration],
+    names: impl IntoIterator<Item = &'a str>,
+) -> Vec<Duration> {
+    let tier = |name: &str| {
+        let label = name.strip_prefix(&config.prefix)?.strip_prefix("retry.")?;
+        let tier = parse_duration(label).ok()?;
+        (duration_label(tier) == label && !tiers.contains(&tier)).then_some(tier)
+    };
+    let mut retired: Vec<_> = names.into_iter().filter_map(tier).collect();
+    retired.sort_unstable();
+    retired
+}
+
 impl Topics {
-    /// The table for these settings and this schedule's tiers.
+    /// The table for these settings and these tiers: those of the schedule in its order, then
+    /// [`retired_tiers`].
     pub fn new(config: &TopicsConfig, tiers: &[Duration]) -> Arc<Self> {
         let retention = config.retention;
         let work = Cleanup::Delete { retention };
@@ -238,7 +263,11 @@ impl Topics {
             others,
             work,
             by_webhook,
-            "dispatcher",
+            // The producer parks what stands on `raw.*` and makes no event.
+            match config.raw.is_empty() {
+                true => "dispatcher",
+                false => "dispatcher, producer",
+            },
             "admin",
         );
         let readers = "metrics, admin";
@@ -298,6 +327,18 @@ impl Topics {
             "metrics",
             "metrics",
         );
+        for (index, source) in config.raw.iter().enumerate() {
+            let key = KeyedBy::Nothing;
+            row(
+                Role::Raw(index),
+                format!("raw.{source}"),
+                events,
+                work,
+                key,
+                "outside",
+                "producer",
+            );
+        }
         Arc::new(Self {
             specs,
             replication: config.replication,
@@ -337,6 +378,11 @@ impl Topics {
     /// The partitions of a topic.
     pub fn partitions(&self, topic: TopicId) -> impl Iterator<Item = Partition> {
         (0..self.spec(topic).partitions).map(move |index| Partition { topic, index })
+    }
+
+    /// The waits that have a topic, as the deployment's schedule orders them.
+    pub fn tiers(&self) -> &[Duration] {
+        &self.tiers
     }
 
     /// Copies of each partition (Kafka).
@@ -394,6 +440,44 @@ mod tests {
             assert_eq!(topics.find(spec.role), Some(id));
             assert_eq!(topics.find_name(&spec.full_name), Some(id));
         }
+    }
+
+    /// Sources of foreign records come last: no other topic's row depends on them.
+    #[test]
+    fn raw_topics_come_from_the_configuration() {
+        let config = TopicsConfig {
+            raw: vec!["asterisk".to_owned(), "kamailio".to_owned()],
+            ..TopicsConfig::default()
+        };
+        let topics = Topics::new(&config, Schedule::default().tiers());
+        let without = Topics::new(&TopicsConfig::default(), Schedule::default().tiers());
+        let topic = topics.find_name("ringback.raw.kamailio").unwrap();
+        assert_eq!(topics.spec(topic).role, Role::Raw(1));
+        assert_eq!(topics.partitions(topic).count(), 12);
+        assert_eq!(topics.iter().count(), without.iter().count() + 2);
+        for (id, spec) in without.iter() {
+            assert_eq!(topics.spec(id).full_name, spec.full_name);
+        }
+    }
+
+    #[test]
+    fn tiers_that_the_schedule_lost_are_still_read() {
+        let config = TopicsConfig::default();
+        let schedule = Schedule::default();
+        let names = [
+            "ringback.retry.32s",
+            "ringback.retry.5m",
+            "ringback.retry.300s",
+            "ringback.retry.x",
+            "other.retry.7m",
+            "ringback.defer.15s",
+        ];
+        let retired = retired_tiers(&config, schedule.tiers(), names);
+        assert_eq!(retired, [Duration::from_secs(300)]);
+        let topics = Topics::new(&config, &[schedule.tiers(), &retired].concat());
+        let old = topics.find_name("ringback.retry.5m").unwrap();
+        assert_eq!(topics.delay(old), Duration::from_secs(300));
+        assert_eq!(topics.spec(old).role, Role::Retry(schedule.tiers().len()));
     }
 
     #[test]

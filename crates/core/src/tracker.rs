@@ -27,6 +27,8 @@ pub struct Tracker {
     finished_before: VecDeque<Range<Offset>>,
     /// What the last commit said.
     committed: Option<Committed>,
+    /// The last commit failed.
+    again: bool,
 }
 
 /// What to do with a record that was read.
@@ -52,6 +54,7 @@ impl Tracker {
             next,
             finished_before: decode(next, metadata).unwrap_or_default().into(),
             committed: committed.cloned(),
+            again: false,
         }
     }
 
@@ -109,16 +112,17 @@ impl Tracker {
         self.unfinished.front().copied().unwrap_or(self.next)
     }
 
-    /// What to commit, if it differs from the last commit. The caller commits it or drops the
-    /// tracker.
+    /// What to commit, if it differs from the last commit. The caller commits it, says
+    /// [that it failed](Self::commit_failed), or drops the tracker.
     pub fn commit(&mut self) -> Option<Committed> {
         let news = Committed {
             offset: self.committable(),
             metadata: self.metadata(),
         };
-        if self.committed.as_ref() == Some(&news) {
+        if self.committed.as_ref() == Some(&news) && !self.again {
             return None;
         }
+        self.again = false;
         if let Some(last) = &self.committed {
             check_invariant!(
                 DL2,
@@ -130,6 +134,12 @@ impl Tracker {
         }
         self.committed = Some(news.clone());
         Some(news)
+    }
+
+    /// The last commit failed: the next one is due even if nothing finishes until then. Otherwise
+    /// whoever owns a quiet partition next, maybe days later, would repeat what it said.
+    pub fn commit_failed(&mut self) {
+        self.again = true;
     }
 
     fn metadata(&self) -> String {
@@ -396,5 +406,18 @@ mod tests {
             };
             assert_eq!(next.begin(offset), expected, "{offset}");
         }
+    }
+
+    #[test]
+    fn a_failed_commit_is_due_again() {
+        let mut tracker = Tracker::new(None, 0);
+        tracker.begin(0);
+        tracker.finish(0);
+        let first = tracker.commit();
+        assert!(first.is_some());
+        assert_eq!(tracker.commit(), None);
+        tracker.commit_failed();
+        assert_eq!(tracker.commit(), first);
+        assert_eq!(tracker.commit(), None);
     }
 }

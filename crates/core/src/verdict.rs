@@ -1,8 +1,11 @@
 //! What an attempt's outcome means (contract R9, R10, R11).
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::time::Timestamp;
 
 /// How an attempt ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -15,8 +18,10 @@ pub enum Outcome {
     Refused,
     /// The connection broke after it was made.
     Reset,
-    /// The name could not be resolved.
+    /// The name could not be resolved: it does not exist, or has no address.
     Dns,
+    /// Our own resolver failed, so nothing is known about the receiver.
+    Resolver,
     /// TLS could not be agreed on.
     Tls,
     /// The answer was not HTTP, or any other failure on the receiver's side.
@@ -32,6 +37,7 @@ impl Outcome {
             Self::Refused => "refused",
             Self::Reset => "reset",
             Self::Dns => "dns",
+            Self::Resolver => "resolver",
             Self::Tls => "tls",
             Self::Protocol => "protocol",
         }
@@ -90,13 +96,44 @@ impl Verdict {
     }
 }
 
+/// Reads a `Retry-After` header (RFC 9110 §10.2.3): seconds, or an HTTP date. A time that has passed is
+/// zero; what is neither is `None`.
+pub fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit are a very long time.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Some(Timestamp::from_micros(date.as_microsecond()).since(now))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = Timestamp::parse("2026-11-21T09:30:00Z").unwrap();
+        let read = |text| parse_retry_after(text, now).map(|wait| wait.as_secs());
+        assert_eq!(read("120"), Some(120));
+        assert_eq!(read(" 0 "), Some(0));
+        assert_eq!(read("Sat, 21 Nov 2026 09:31:40 GMT"), Some(100));
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(0));
+        assert_eq!(read("99999999999999999999999"), Some(u64::MAX));
+        for wrong in ["", "soon", "-5", "1.5", "2026-11-21T09:31:40Z"] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_retry_after_panics(text in ".{0,60}", now in any::<i64>()) {
+            let _ = parse_retry_after(&text, Timestamp::from_micros(now));
+        }
+
         /// R9, R10, R11 over every status that a response can carry.
         #[test]
         fn only_200_acknowledges_and_only_404_rejects(status in 100u16..1000) {
@@ -116,7 +153,7 @@ mod tests {
     #[test]
     fn what_is_no_answer_failed() {
         use Outcome::*;
-        for outcome in [Timeout, Refused, Reset, Dns, Tls, Protocol] {
+        for outcome in [Timeout, Refused, Reset, Dns, Resolver, Tls, Protocol] {
             assert_eq!(Verdict::on(outcome, Acknowledge::Any2xx), Verdict::Failed);
         }
     }

@@ -1,6 +1,8 @@
 //! Tenants and webhooks as they are configured.
 
 use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
@@ -51,6 +53,19 @@ pub struct Webhook {
     /// Which statuses acknowledge.
     #[serde(default)]
     pub acknowledge: Acknowledge,
+    /// Events per second that it gets at most, over all dispatchers; without, as fast as it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<NonZeroU32>,
+    /// The waits before its retries instead of the deployment's, drawn from its tiers (contract R12).
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "crate::schedule::waits_text"
+    )]
+    pub schedule: Option<Vec<Duration>>,
+    /// In which form events are sent.
+    #[serde(default)]
+    pub format: Format,
     /// When it was added.
     pub created: Timestamp,
     /// When it was last changed.
@@ -75,6 +90,18 @@ impl Webhook {
 /// The key of a webhook's configuration record.
 pub fn config_key(tenant: &TenantId, name: &WebhookName) -> String {
     format!("{tenant}/{name}")
+}
+
+/// In which form a webhook gets events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// One JSON object around the data (contract R5), see [`crate::event::Event::standard_body`].
+    #[default]
+    Standard,
+    /// CloudEvents in HTTP's binary mode: the data alone in the body, the attributes in headers, see
+    /// [`crate::cloudevent::http_headers`].
+    CloudEvents,
 }
 
 /// How a webhook's requests authenticate (contract R3). Secrets are sealed, see [`crate::secret`].

@@ -50,7 +50,7 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(5),
             timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(90),
-            idle_per_host: 512,
+            idle_per_host: 4096,
             commit_interval: Duration::from_millis(100),
             linger: Duration::from_millis(20),
             drain: Duration::from_secs(20),

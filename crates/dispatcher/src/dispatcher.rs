@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::intake::{self, GROUPS};
 use crate::lanes::Lanes;
 use crate::partition::Gauge;
+use crate::rate::Share;
 use crate::send::{Http, Transport};
 use crate::settle::{Parts, Settler};
 
@@ -57,6 +58,7 @@ pub(crate) struct Shared<L: Log, T: Transport> {
     pub(crate) directory: LiveDirectory,
     pub(crate) gauge: Arc<Gauge>,
     pub(crate) lanes: Lanes,
+    pub(crate) share: Share,
     pub(crate) transport: T,
     pub(crate) settler: Settler<L>,
     pub(crate) metrics: Metrics,
@@ -161,10 +163,14 @@ impl<L: Log, T: Transport> Dispatcher<L, T> {
         let directory_news = Arc::new(Notify::new());
         let directory = {
             let (gauge, news) = (gauge.clone(), directory_news.clone());
-            LiveDirectory::start(log, &[Role::Tenants, Role::Webhooks], move || {
-                news.notify_waiters();
-                gauge.wake_all();
-            })?
+            LiveDirectory::start(
+                log,
+                &[Role::Tenants, Role::Webhooks, Role::Health],
+                move || {
+                    news.notify_waiters();
+                    gauge.wake_all();
+                },
+            )?
         };
         let limits = Limits {
             concurrency: config.concurrency,
@@ -176,7 +182,8 @@ impl<L: Log, T: Transport> Dispatcher<L, T> {
             schedule,
             directory,
             gauge,
-            lanes: Lanes::new(limits),
+            lanes: Lanes::new(limits, config.slots),
+            share: Share::new(event_partitions(log.topics())),
             transport,
             settler,
             metrics,
@@ -227,6 +234,7 @@ impl<L: Log, T: Transport> Dispatcher<L, T> {
             loop {
                 every.tick().await;
                 intake::report(&shared);
+                shared.lanes.sweep(shared.now());
                 let age = shared
                     .directory
                     .age()
@@ -260,6 +268,14 @@ impl<L: Log, T: Transport> Dispatcher<L, T> {
             tracing::error!("the drain did not end well");
         }
     }
+}
+
+/// Partitions of all topics of accepted events.
+fn event_partitions(topics: &Topics) -> usize {
+    let events = topics
+        .iter()
+        .filter(|(_, spec)| matches!(spec.role, Role::Events(_)));
+    events.map(|(_, spec)| spec.partitions as usize).sum()
 }
 
 impl<L: Log, T: Transport> Drop for Dispatcher<L, T> {

@@ -68,6 +68,7 @@ pub(crate) fn run<L: Log, T: Transport>(
     };
     let mut committed = Instant::now();
     let mut failing = false;
+    let mut uncommitted = false;
     while !stop.is_cancelled() {
         let timeout = intake.timeout(committed);
         match consumer.poll(timeout, &mut intake) {
@@ -92,11 +93,19 @@ pub(crate) fn run<L: Log, T: Transport>(
         if committed.elapsed() >= shared.config.commit_interval {
             committed = Instant::now();
             let positions = intake.positions();
-            if !positions.is_empty()
-                && let Err(error) = consumer.commit(&positions)
-            {
-                shared.metrics.inc(Counter::CommitFailures, &[]);
-                tracing::warn!(%error, group = group.name, "positions are not committed yet");
+            if !positions.is_empty() {
+                match consumer.commit(&positions) {
+                    Ok(()) => uncommitted = false,
+                    Err(error) => {
+                        shared.metrics.inc(Counter::CommitFailures, &[]);
+                        // Said once; it is tried again at every interval.
+                        if !std::mem::replace(&mut uncommitted, true) {
+                            let group = group.name;
+                            tracing::warn!(%error, group, "positions are not committed yet");
+                        }
+                        intake.not_committed(&positions);
+                    }
+                }
             }
         }
     }
@@ -119,6 +128,13 @@ struct Taken {
 }
 
 impl<L: Log, T: Transport> Intake<L, T> {
+    fn give_up(&self, taken: &Taken) {
+        taken.owned.give_up();
+        if is_shared_by(taken.owned.role) {
+            self.shared.share.lost();
+        }
+    }
+
     /// How long the next poll may wait.
     fn timeout(&self, committed: Instant) -> Duration {
         let mut timeout = IDLE;
@@ -202,6 +218,16 @@ impl<L: Log, T: Transport> Intake<L, T> {
         );
     }
 
+    /// A commit failed: these positions are due again.
+    fn not_committed(&self, positions: &[(Partition, Committed)]) {
+        for (partition, _) in positions {
+            if let Some(taken) = self.partitions.get(partition) {
+                taken.owned.tracker.lock().commit_failed();
+                taken.owned.dirty.store(true, Ordering::Release);
+            }
+        }
+    }
+
     fn take(&mut self, record: Record<'_>) {
         let Some(taken) = self.partitions.get_mut(&record.partition) else {
             return;
@@ -249,6 +275,11 @@ impl<L: Log, T: Transport> Intake<L, T> {
     }
 }
 
+/// Whether owning partitions of a topic is a share of the work, by which rate limits are divided.
+fn is_shared_by(role: Role) -> bool {
+    matches!(role, Role::Events(_))
+}
+
 /// A copy of a record that cannot be read, bounded like any record.
 fn raw(record: &Record<'_>, detail: String) -> RawRecord {
     let headers = record
@@ -286,8 +317,11 @@ impl<L: Log, T: Transport> Handler for Intake<L, T> {
             held: VecDeque::new(),
             revoking: false,
         };
+        if is_shared_by(spec.role) {
+            self.shared.share.gained();
+        }
         if let Some(old) = self.partitions.insert(partition, taken) {
-            old.owned.give_up();
+            self.give_up(&old);
         }
     }
 
@@ -328,7 +362,7 @@ impl<L: Log, T: Transport> Handler for Intake<L, T> {
 
     fn revoked(&mut self, partition: Partition) -> Option<Committed> {
         let taken = self.partitions.remove(&partition)?;
-        taken.owned.give_up();
+        self.give_up(&taken);
         self.shared.metrics.inc(Counter::Rebalances, &["revoked"]);
         taken.owned.tracker.lock().commit()
     }
@@ -339,7 +373,7 @@ impl<L: Log, T: Transport> Handler for Intake<L, T> {
 
     fn lost(&mut self, partition: Partition) {
         if let Some(taken) = self.partitions.remove(&partition) {
-            taken.owned.give_up();
+            self.give_up(&taken);
             self.shared.metrics.inc(Counter::Rebalances, &["lost"]);
         }
     }

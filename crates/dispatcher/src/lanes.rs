@@ -6,41 +6,79 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use ringback_core::check_invariant;
-use ringback_core::lane::{Lane, Limits, Offer};
+use ringback_core::lane::{Lane, Limits, Offer, Origin, Pressure, Queue, Signal, Turn};
 use ringback_core::log::Log;
-use ringback_core::record::Reason;
 use ringback_core::time::Timestamp;
 use ringback_core::webhook::Webhook;
-use ringback_telemetry::{Gauge, Histogram};
 use uuid::Uuid;
 
+use crate::attempt::attempt;
 use crate::dispatcher::Shared;
-use crate::route::{Job, Parking};
+use crate::rate::{Rate, Share};
+use crate::route::Job;
 use crate::send::Transport;
-use crate::settle::AttemptMade;
+
+/// The map is cut into as many parts, each with its own lock; one part is swept at a time.
+const PARTS: usize = 64;
+/// The shortest wait of a timer: tokio's are exact to the millisecond.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+
+type SharedLane = Arc<Mutex<State>>;
 
 /// All lanes of a process.
 pub(crate) struct Lanes {
     limits: Limits,
-    lanes: Mutex<HashMap<Uuid, Arc<Mutex<LaneState>>>>,
+    slots: usize,
+    parts: Vec<Mutex<HashMap<Uuid, SharedLane>>>,
+    swept: AtomicUsize,
     in_flight: AtomicUsize,
+    active: AtomicUsize,
+    /// Slots held by lanes whose last outcome failed.
+    failing: AtomicUsize,
 }
 
-struct LaneState {
+struct State {
     lane: Lane,
-    queue: VecDeque<Job>,
+    rate: Rate,
+    fresh: VecDeque<Job>,
+    old: VecDeque<Job>,
+    /// The webhook as the lane knows it: a changed one may have another receiver.
+    updated: Timestamp,
+    /// A task waits to ask [`Lane::next`] again.
+    timer: bool,
     /// It was found idle and taken out of the map; a delivery that still holds it looks again.
     closed: bool,
 }
 
+impl State {
+    fn queue(&mut self, queue: Queue) -> &mut VecDeque<Job> {
+        match queue {
+            Queue::Fresh => &mut self.fresh,
+            Queue::Old => &mut self.old,
+        }
+    }
+}
+
+/// What is to be done once the lane's lock is released.
+#[derive(Default)]
+struct Todo {
+    start: Vec<Job>,
+    defer: Vec<(Job, Duration)>,
+    timer: Option<Duration>,
+}
+
 impl Lanes {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, slots: usize) -> Self {
         Self {
             limits,
-            lanes: Mutex::default(),
+            slots,
+            parts: (0..PARTS).map(|_| Mutex::default()).collect(),
+            swept: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
+            active: AtomicUsize::new(0),
+            failing: AtomicUsize::new(0),
         }
     }
 
@@ -49,183 +87,203 @@ impl Lanes {
         self.in_flight.load(Ordering::Acquire)
     }
 
-    /// Lanes that are not idle.
+    /// Lanes with something in flight or queued.
     pub(crate) fn active(&self) -> usize {
-        self.lanes.lock().len()
+        self.active.load(Ordering::Acquire)
     }
 
-    fn lane(&self, webhook: Uuid) -> Arc<Mutex<LaneState>> {
+    fn part(&self, webhook: Uuid) -> &Mutex<HashMap<Uuid, SharedLane>> {
+        // Of a version 7 id, the last bytes are the random ones.
+        let last = usize::from(webhook.as_bytes()[15]);
+        &self.parts[last % PARTS]
+    }
+
+    fn lane(&self, webhook: Uuid) -> SharedLane {
         let new = || {
-            let lane = Lane::new(self.limits);
-            Arc::new(Mutex::new(LaneState {
-                lane,
-                queue: VecDeque::new(),
+            Arc::new(Mutex::new(State {
+                lane: Lane::new(self.limits),
+                rate: Rate::unlimited(),
+                fresh: VecDeque::new(),
+                old: VecDeque::new(),
+                updated: Timestamp::EPOCH,
+                timer: false,
                 closed: false,
             }))
         };
-        self.lanes.lock().entry(webhook).or_insert_with(new).clone()
+        let mut part = self.part(webhook).lock();
+        part.entry(webhook).or_insert_with(new).clone()
     }
 
-    /// What becomes of a delivery that arrives: `Some` gives it back to be deferred.
-    fn offer(&self, job: Job, now: Timestamp) -> Offered {
-        let webhook = job.delivery.webhook;
+    /// Does something to a lane, and counts what it holds.
+    fn with<R>(&self, mut state: MutexGuard<'_, State>, act: impl FnOnce(&mut State) -> R) -> R {
+        let holds = |state: &State| match state.lane.is_failing() {
+            true => state.lane.holds(),
+            false => 0,
+        };
+        let (idle, held) = (state.lane.is_idle(), holds(&state));
+        let done = act(&mut state);
+        match (idle, state.lane.is_idle()) {
+            (true, false) => _ = self.active.fetch_add(1, Ordering::AcqRel),
+            (false, true) => _ = self.active.fetch_sub(1, Ordering::AcqRel),
+            _ => {}
+        }
+        // Wraps around in between, never in sum.
+        let more = holds(&state).wrapping_sub(held);
+        self.failing.fetch_add(more, Ordering::AcqRel);
+        done
+    }
+
+    /// A delivery arrives.
+    fn offer(
+        &self,
+        job: Job,
+        webhook: Option<&Webhook>,
+        share: &Share,
+        now: Timestamp,
+    ) -> (SharedLane, Todo) {
+        let owned = job.work.owned.clone();
+        let origin = Origin::of(owned.role);
+        let pressure = Pressure {
+            slots: self.slots,
+            free: owned.gauge.room(owned.class),
+            active: self.active(),
+            failing: self.failing.load(Ordering::Acquire),
+        };
         loop {
-            let shared = self.lane(webhook);
-            let mut state = shared.lock();
+            let shared = self.lane(job.delivery.webhook);
+            let state = shared.lock();
             if state.closed {
                 continue;
             }
-            return match state.lane.offer(now) {
-                Offer::Start => {
-                    drop(state);
-                    Offered::Start(shared, job)
+            let todo = self.with(state, |state| {
+                if let Some(webhook) = webhook {
+                    if webhook.updated != state.updated {
+                        state.updated = webhook.updated;
+                        state.lane.renew();
+                    }
+                    state.rate.set(webhook.rate_limit, share);
                 }
-                Offer::Queue => {
-                    state.queue.push_back(job);
-                    Offered::Queued
+                match state.lane.offer(now, origin, pressure, &state.rate) {
+                    Offer::Queue(queue) => {
+                        state.queue(queue).push_back(job);
+                        turns(state, now)
+                    }
+                    Offer::Defer(wait) => Todo {
+                        defer: vec![(job, wait)],
+                        ..Todo::default()
+                    },
                 }
-                Offer::Defer(wait) => Offered::Defer(job, wait),
-            };
+            });
+            return (shared, todo);
         }
     }
 
-    /// A request ended: the next of the queue, if it may start now.
-    fn next(
-        &self,
-        webhook: Uuid,
-        lane: &Mutex<LaneState>,
-        took: Duration,
-        now: Timestamp,
-    ) -> Option<Job> {
-        let mut state = lane.lock();
-        if state.lane.ended(took, now) {
-            let job = state.queue.pop_front();
-            check_invariant!(
-                DL5,
-                job.is_some(),
-                "a lane counts more than its queue holds"
-            );
-            return job;
-        }
-        if !state.lane.is_idle() {
-            return None;
-        }
-        drop(state);
-        // In the order of `lane`: the map first.
-        let mut lanes = self.lanes.lock();
-        let mut state = lane.lock();
-        if state.lane.is_idle() && !state.closed {
-            state.closed = true;
-            lanes.remove(&webhook);
-        }
-        None
+    /// A request ended.
+    fn ended(&self, lane: &SharedLane, took: Duration, signal: Signal, now: Timestamp) -> Todo {
+        self.with(lane.lock(), |state| {
+            state.lane.ended(took, signal, now);
+            turns(state, now)
+        })
+    }
+
+    /// A wait is over.
+    fn waited(&self, lane: &SharedLane, now: Timestamp) -> Todo {
+        self.with(lane.lock(), |state| {
+            state.timer = false;
+            turns(state, now)
+        })
+    }
+
+    /// Forgets lanes of which nothing is lost, in one part of the map: every lane is looked at about
+    /// once a minute.
+    pub(crate) fn sweep(&self, now: Timestamp) {
+        let next = self.swept.fetch_add(1, Ordering::AcqRel) % PARTS;
+        self.parts[next].lock().retain(|_, lane| {
+            let mut state = lane.lock();
+            state.closed = state.lane.is_forgettable(now) && !state.timer;
+            !state.closed
+        });
     }
 }
 
-enum Offered {
-    Start(Arc<Mutex<LaneState>>, Job),
-    Queued,
-    Defer(Job, Duration),
+/// Asks the lane whose turn it is until it has had enough.
+fn turns(state: &mut State, now: Timestamp) -> Todo {
+    let mut todo = Todo::default();
+    loop {
+        match state.lane.next(now, &mut state.rate) {
+            Turn::Start(queue) => todo.start.extend(pop(state, queue)),
+            Turn::Defer(queue, wait) => {
+                let job = pop(state, queue);
+                todo.defer.extend(job.map(|job| (job, wait)));
+            }
+            Turn::Wait(wait) => {
+                if !state.timer {
+                    state.timer = true;
+                    todo.timer = Some(wait.max(WAIT_MIN));
+                }
+                return todo;
+            }
+            Turn::Rest => return todo,
+        }
+    }
+}
+
+fn pop(state: &mut State, queue: Queue) -> Option<Job> {
+    let job = state.queue(queue).pop_front();
+    check_invariant!(
+        DL5,
+        job.is_some(),
+        "a lane counts more than its queue holds"
+    );
+    job
 }
 
 /// Hands a delivery to its webhook's lane. Never waits.
 pub(crate) fn offer<L: Log, T: Transport>(shared: &Arc<Shared<L, T>>, job: Job) {
-    match shared.lanes.offer(job, shared.now()) {
-        Offered::Start(lane, job) => {
-            let task = run(shared.clone(), lane, job);
-            shared.runtime.spawn(task);
+    let webhook = {
+        let directory = shared.directory.read();
+        directory.webhook_by_id(job.delivery.webhook).cloned()
+    };
+    let now = shared.now();
+    let (lane, todo) = shared
+        .lanes
+        .offer(job, webhook.as_deref(), &shared.share, now);
+    carry_out(shared, &lane, todo);
+}
+
+/// Starts, defers and waits as the lane said.
+fn carry_out<L: Log, T: Transport>(shared: &Arc<Shared<L, T>>, lane: &SharedLane, todo: Todo) {
+    for (job, wait) in todo.defer {
+        let now = shared.now();
+        if let Some(rung) = shared.settler.defer(job, wait, now) {
+            lane.lock().lane.deferred(rung, now);
         }
-        Offered::Queued => {}
-        Offered::Defer(job, wait) => shared.settler.defer(job, wait, shared.now()),
+    }
+    for job in todo.start {
+        shared.runtime.spawn(run(shared.clone(), lane.clone(), job));
+    }
+    if let Some(wait) = todo.timer {
+        let (shared, lane) = (shared.clone(), lane.clone());
+        shared.runtime.clone().spawn(async move {
+            tokio::time::sleep(wait).await;
+            let todo = shared.lanes.waited(&lane, shared.now());
+            carry_out(&shared, &lane, todo);
+        });
     }
 }
 
-/// Sends a delivery, then those that queued behind it.
-async fn run<L: Log, T: Transport>(
-    shared: Arc<Shared<L, T>>,
-    lane: Arc<Mutex<LaneState>>,
-    first: Job,
-) {
-    let webhook = first.delivery.webhook;
+/// Sends a delivery, then those whose turn it is when it has ended.
+async fn run<L: Log, T: Transport>(shared: Arc<Shared<L, T>>, lane: SharedLane, first: Job) {
     let mut job = Some(first);
     while let Some(current) = job {
         shared.lanes.in_flight.fetch_add(1, Ordering::AcqRel);
-        let took = attempt(&shared, current).await;
+        let (took, signal) = attempt(&shared, current).await;
+        // The connection goes back to the client's pool in a task of its own; a request that does not
+        // wait for that makes another one, for nothing.
+        tokio::task::yield_now().await;
         shared.lanes.in_flight.fetch_sub(1, Ordering::AcqRel);
-        job = shared.lanes.next(webhook, &lane, took, shared.now());
+        let mut todo = shared.lanes.ended(&lane, took, signal, shared.now());
+        job = todo.start.pop();
+        carry_out(&shared, &lane, todo);
     }
-}
-
-/// One attempt, if the delivery may still be sent. Returns how long the receiver took.
-async fn attempt<L: Log, T: Transport>(shared: &Shared<L, T>, job: Job) -> Duration {
-    // DL6: what is sent is sent on configuration that is known to be current.
-    shared.fresh().await;
-    let started = shared.now();
-    let webhook = match sendable(shared, &job, started) {
-        Ok(webhook) => webhook,
-        Err(parking) => {
-            shared.settler.park(job, parking);
-            return Duration::ZERO;
-        }
-    };
-    if !job.work.owned.is_owned() {
-        // Taken away before it was sent: the new owner sends it.
-        return Duration::ZERO;
-    }
-    match shared
-        .transport
-        .send(&webhook, &job.delivery, job.body(), started)
-        .await
-    {
-        Ok(sent) => {
-            let took = sent.took;
-            let ended = shared.now();
-            shared
-                .metrics
-                .observe(Histogram::AttemptSeconds, &[], took.as_secs_f64());
-            shared
-                .metrics
-                .set(Gauge::InFlight, &[], shared.lanes.in_flight() as f64);
-            shared.settler.attempted(
-                job,
-                AttemptMade {
-                    webhook,
-                    started,
-                    ended,
-                    sent,
-                },
-            );
-            took
-        }
-        Err(unsendable) => {
-            let detail = Some(unsendable.to_string());
-            shared.settler.park(
-                job,
-                Parking {
-                    reason: Reason::Undeliverable,
-                    detail,
-                },
-            );
-            Duration::ZERO
-        }
-    }
-}
-
-/// The webhook as it is configured now, or why nothing may be sent to it.
-fn sendable<L: Log, T: Transport>(
-    shared: &Shared<L, T>,
-    job: &Job,
-    now: Timestamp,
-) -> Result<Arc<Webhook>, Parking> {
-    let directory = shared.directory.read();
-    let Some(webhook) = directory.webhook_by_id(job.delivery.webhook) else {
-        return Err(Parking::because(Reason::Removed));
-    };
-    if !webhook.enabled {
-        return Err(Parking::because(Reason::Paused));
-    }
-    if shared.schedule.expired(job.delivery.began(), now) {
-        return Err(Parking::because(Reason::Expired));
-    }
-    Ok(webhook.clone())
 }

@@ -12,11 +12,13 @@
 
 #![forbid(unsafe_code)]
 
+mod attempt;
 mod config;
 mod dispatcher;
 mod intake;
 mod lanes;
 mod partition;
+mod rate;
 mod route;
 mod send;
 mod settle;

@@ -3,12 +3,13 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use ringback_core::event::check_data;
+use ringback_core::event::{Event, Subject, check_data};
 use ringback_core::log::{Offset, Record};
 use ringback_core::record::{Delivery, InvalidRecord, Reason, decode_delivery, decode_event};
 use ringback_core::time::Timestamp;
 use ringback_core::topics::Role;
 use ringback_log::directory::LiveDirectory;
+use uuid::Uuid;
 
 use crate::partition::{Owned, Work};
 
@@ -84,6 +85,7 @@ fn route_event(record: &Record<'_>, owned: &Arc<Owned>, directory: &LiveDirector
         .read()
         .subscribed(&event.tenant, event.name.as_str())
         .map(|webhook| webhook.id)
+        .filter(|webhook| owned.role != Role::SystemEvents || !is_about(&event, *webhook))
         .collect();
     if webhooks.is_empty() {
         return Routed::Nobody;
@@ -115,6 +117,14 @@ fn route_event(record: &Record<'_>, owned: &Arc<Owned>, directory: &LiveDirector
         )
     });
     Routed::Deliveries(deliveries.collect())
+}
+
+/// Whether a notice is about this very webhook: what fails is not told so by itself.
+fn is_about(notice: &Event, webhook: Uuid) -> bool {
+    let subject = notice.subject.as_ref().map(Subject::as_str);
+    subject
+        .and_then(|subject| subject.strip_prefix("webhook/"))
+        .is_some_and(|id| Uuid::try_parse(id).is_ok_and(|id| id == webhook))
 }
 
 /// A record of a delay topic that is not due yet, kept as it was read.

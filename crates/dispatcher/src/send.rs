@@ -5,12 +5,13 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use ringback_core::cloudevent::http_headers;
 use ringback_core::record::Delivery;
 use ringback_core::secret::{KeyRing, SecretError};
 use ringback_core::time::Timestamp;
-use ringback_core::verdict::Outcome;
-use ringback_core::webhook::{Authentication, Webhook};
+use ringback_core::verdict::{Outcome, parse_retry_after};
+use ringback_core::webhook::{Authentication, Format, Webhook};
 
 use crate::config::Config;
 
@@ -54,6 +55,8 @@ pub struct Sent {
     pub response: Option<String>,
     /// How long it took.
     pub took: Duration,
+    /// After how long the receiver wants to be asked again (`Retry-After`).
+    pub retry_after: Option<Duration>,
 }
 
 /// The request cannot be made at all, whatever the receiver does.
@@ -103,6 +106,11 @@ impl Http {
     ) -> Result<HeaderMap, Unsendable> {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if webhook.format == Format::CloudEvents {
+            for (name, text) in http_headers(&delivery.event) {
+                headers.insert(HeaderName::from_static(name), value(text, "attribute")?);
+            }
+        }
         let id = delivery.event.id.as_hyphenated().to_string();
         headers.insert(WEBHOOK_ID, value(id, "event id")?);
         headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now.as_secs()));
@@ -157,6 +165,10 @@ impl Transport for Http {
     ) -> Result<Sent, Unsendable> {
         let url = url::Url::parse(&webhook.url).map_err(|e| Unsendable::Url(e.to_string()))?;
         let headers = self.headers(webhook, delivery, now)?;
+        let body = match webhook.format {
+            Format::Standard => body,
+            Format::CloudEvents => delivery.event.data.clone(),
+        };
         let began = Instant::now();
         let request = self
             .client
@@ -164,9 +176,14 @@ impl Transport for Http {
             .headers(headers)
             .body(body)
             .timeout(self.timeout);
+        let mut retry_after = None;
         let (outcome, error, response) = match request.send().await {
             Ok(response) => {
                 let status = response.status().as_u16();
+                let header = response.headers().get(RETRY_AFTER);
+                retry_after = header
+                    .and_then(|value| value.to_str().ok())
+                    .and_then(|text| parse_retry_after(text, now + began.elapsed()));
                 match read(response).await {
                     Ok(body) => (Outcome::Status(status), None, body),
                     // R11: an answer that breaks off is a failed attempt, whatever its status.
@@ -180,6 +197,7 @@ impl Transport for Http {
             error,
             response,
             took: began.elapsed(),
+            retry_after,
         })
     }
 }
@@ -230,7 +248,10 @@ fn classify(error: &reqwest::Error) -> Outcome {
         }
         let text = inner.to_string();
         if text.contains("dns error") {
-            return Outcome::Dns;
+            return match inner.source().is_some_and(is_resolver_fault) {
+                true => Outcome::Resolver,
+                false => Outcome::Dns,
+            };
         }
         if text.contains("connection closed") {
             return Outcome::Reset;
@@ -242,6 +263,14 @@ fn classify(error: &reqwest::Error) -> Outcome {
     } else {
         Outcome::Protocol
     }
+}
+
+/// Whether resolving failed for want of a resolver that answers. The standard library gives no code
+/// of `getaddrinfo`, only its text, which for `EAI_AGAIN` is this in glibc and musl (they do not
+/// translate without `setlocale`, which nobody calls).
+fn is_resolver_fault(error: &(dyn std::error::Error + 'static)) -> bool {
+    let text = error.to_string().to_ascii_lowercase();
+    text.contains("temporary failure in name resolution") || text.contains("try again")
 }
 
 /// Whether an I/O error carries one of TLS, however often it was wrapped.

@@ -12,8 +12,8 @@ use ringback_core::lane::rung_for;
 use ringback_core::log::{
     Append, AppendError, Appended, Appender, AppenderOptions, Completion, Header, Log, LogError,
 };
-use ringback_core::record::{Attempt, Delivery, HeaderBuf, Reason, VERSION, header};
-use ringback_core::schedule::{Next, Schedule};
+use ringback_core::record::{Attempt, DELIVERED, Delivery, HeaderBuf, Reason, VERSION, header};
+use ringback_core::schedule::{Asked, Next, Schedule};
 use ringback_core::time::{Clock, Timestamp};
 use ringback_core::topics::{DEFER_RUNGS, Role, TopicId, Topics};
 use ringback_core::verdict::Verdict;
@@ -179,9 +179,16 @@ impl<L: Log> Settler<L> {
         } = made;
         let verdict = Verdict::on(sent.outcome, webhook.acknowledge);
         let began = job.delivery.began();
+        let asked = Asked {
+            waits: webhook.schedule.as_deref(),
+            retry_after: match sent.outcome.status() {
+                Some(429 | 503) => sent.retry_after,
+                _ => None,
+            },
+        };
         let next = self
             .schedule
-            .next(verdict, job.delivery.attempt, began, ended);
+            .next_asked(verdict, job.delivery.attempt, began, ended, asked);
         self.count(&job, &sent, next, ended);
         let Job { work, delivery, .. } = job;
         let goes_on = self.goes_on(&delivery, next);
@@ -203,7 +210,7 @@ impl<L: Log> Settler<L> {
             response: sent.response,
             next: goes_on
                 .as_ref()
-                .map_or("delivered".to_owned(), |(name, ..)| name.clone()),
+                .map_or(DELIVERED.to_owned(), |(name, ..)| name.clone()),
             late: false,
             dispatcher: self.name.clone(),
             trace: delivery.event.traceparent.clone(),
@@ -293,18 +300,21 @@ impl<L: Log> Settler<L> {
         self.alone(job, Role::Parked, Some(parking));
     }
 
-    /// Puts a delivery off that would have to wait for `wait`.
-    pub(crate) fn defer(&self, mut job: Job, wait: Duration, now: Timestamp) {
+    /// Puts a delivery off that would have to wait for `wait`. Returns the rung, or `None` when it is
+    /// parked because it would come back too late.
+    pub(crate) fn defer(&self, mut job: Job, wait: Duration, now: Timestamp) -> Option<usize> {
         let until = job.delivery.began() + self.schedule.expires_after();
         let remaining = until.since(now);
         let rung = rung_for(wait, job.delivery.deferrals, remaining);
         if DEFER_RUNGS[rung] >= remaining {
-            return self.park(job, Parking::because(Reason::Expired));
+            self.park(job, Parking::because(Reason::Expired));
+            return None;
         }
         self.metrics
             .inc(Counter::Deferred, &[self.name_of(Role::Defer(rung))]);
         job.delivery.deferrals = job.delivery.deferrals.saturating_add(1);
         self.alone(job, Role::Defer(rung), None);
+        Some(rung)
     }
 
     fn name_of(&self, role: Role) -> &str {

@@ -1,10 +1,12 @@
 //! The engines of the log behind [`ringback_core::log::Log`] — Kafka for production, local (SQLite)
-//! for one machine — and the conformance suite that says what each promise of the interface means.
+//! for one machine, simulated for tests — and the conformance suite that says what each promise of the
+//! interface means.
 
 pub mod conformance;
 pub mod directory;
 pub mod kafka;
 pub mod local;
+pub mod sim;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

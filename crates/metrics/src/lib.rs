@@ -1,5 +1,24 @@
-//! The place of disablement (contract R14): folding `attempts` into windows, and verdicts about
-//! webhooks. Nothing of it exists yet; dispatchers deliver without verdicts, and no webhook is ever
-//! disabled. The topics it will read and write (`health`, `windows`) are in the table already.
+//! Disablement (contract R14): reads what became of every attempt, keeps a window per webhook, and
+//! gives verdicts that dispatchers obey.
+//!
+//! ```text
+//!  attempts ─► fold ─► window ─► policy ─► health (verdict) ─► dispatchers, admin
+//!               ▲        │            └──► events.system (notice) ─► webhooks subscribed to it
+//!  windows ─────┴────────┘ snapshots
+//! ```
+//!
+//! **Architecture invariant:** everything is folded from records with the log's own times, and a
+//! snapshot says up to which attempt it counts. So a restart or a rebalance counts nothing twice and
+//! nothing never, wherever it happens: attempts that a snapshot has are skipped, and positions are
+//! committed only after what was counted is in a snapshot.
 
 #![forbid(unsafe_code)]
+
+mod append;
+mod config;
+mod fold;
+mod service;
+mod verdict;
+
+pub use config::Config;
+pub use service::{Environment, MetricsService, StartError};

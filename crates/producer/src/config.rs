@@ -1,9 +1,16 @@
 //! Settings of the ingest.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
+use ringback_core::event::TenantId;
 use ringback_core::time::duration_text;
 use serde::{Deserialize, Serialize};
+
+use crate::mapping::{MappingConfig, Records};
+
+/// Longest name of a source of foreign records: with the prefix, still a topic's name.
+const SOURCE_BYTES_MAX: usize = 40;
 
 /// `[ingest]` in the configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -29,6 +36,33 @@ pub struct Config {
     /// After how long without acknowledgement an event counts as not accepted.
     #[serde(with = "duration_text")]
     pub append_timeout: Duration,
+    /// Topics of foreign records that are made events.
+    pub raw: Vec<RawConfig>,
+}
+
+/// `[[ingest.raw]]`: a topic of foreign records.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawConfig {
+    /// Names the topic, `raw.<source>`, and is the source of its events unless the mapping names one.
+    pub source: String,
+    /// How its records become events.
+    pub mapping: MappingConfig,
+}
+
+impl RawConfig {
+    /// The mapping, if it can be used.
+    pub(crate) fn records(&self) -> Result<Records, String> {
+        let mut mapping = self.mapping.clone();
+        if !mapping.has_tenant() {
+            return Err("nothing says whose the events are: give tenant or tenant-from".to_owned());
+        }
+        if let Some(Err(error)) = mapping.tenant.as_deref().map(TenantId::parse) {
+            return Err(error.to_string());
+        }
+        mapping.source.get_or_insert_with(|| self.source.clone());
+        Records::new(mapping).map_err(|error| error.to_string())
+    }
 }
 
 impl Default for Config {
@@ -42,6 +76,7 @@ impl Default for Config {
             body_timeout: Duration::from_secs(30),
             linger: Duration::from_millis(1),
             append_timeout: Duration::from_secs(10),
+            raw: Vec::new(),
         }
     }
 }
@@ -75,6 +110,60 @@ impl Config {
             !self.append_timeout.is_zero(),
             "append_timeout: use more than 0ms",
         );
+        let mut seen = HashSet::new();
+        for raw in &self.raw {
+            let source = &raw.source;
+            let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            if !(1..=SOURCE_BYTES_MAX).contains(&source.len()) || !source.chars().all(allowed) {
+                problems.push(format!(
+                    "raw: source {source:?} names a topic: use 1 to {SOURCE_BYTES_MAX} of the letters a-z, A-Z, 0-9, '.', '_' and '-'"
+                ));
+            }
+            if !seen.insert(source) {
+                problems.push(format!("raw: source {source:?} is there twice"));
+            }
+            if let Err(problem) = raw.records() {
+                problems.push(format!("raw: mapping of source {source:?}: {problem}"));
+            }
+        }
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_sources_and_mappings_of_raw_topics_are_named() {
+        let raw = |source: &str, kind: Option<&str>, tenant: Option<&str>| RawConfig {
+            source: source.to_owned(),
+            mapping: MappingConfig {
+                kind: kind.map(str::to_owned),
+                tenant: tenant.map(str::to_owned),
+                ..MappingConfig::default()
+            },
+        };
+        let problems = |raw: Vec<RawConfig>| {
+            let config = Config {
+                raw,
+                ..Config::default()
+            };
+            config.problems().join("\n")
+        };
+        let (kind, tenant) = (Some("cdr.completed"), Some("acme"));
+        let good = raw("asterisk-1", kind, tenant);
+        assert_eq!(problems(vec![good.clone()]), "");
+        for (sources, said) in [
+            (vec![good.clone(), good], "twice"),
+            (vec![raw("", kind, tenant)], "names a topic"),
+            (vec![raw("a/b", kind, tenant)], "names a topic"),
+            (vec![raw("a", None, tenant)], "event type"),
+            (vec![raw("a", kind, None)], "whose"),
+            (vec![raw("a", kind, Some("A B"))], "tenant"),
+        ] {
+            let problems = problems(sources);
+            assert!(problems.contains(said), "{problems}");
+        }
     }
 }

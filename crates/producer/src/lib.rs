@@ -18,8 +18,11 @@
 
 mod config;
 mod ingest;
+pub mod mapping;
 mod publisher;
+mod raw;
 
-pub use config::Config;
+pub use config::{Config, RawConfig};
 pub use ingest::{IngestState, StartError, serve};
 pub use publisher::{PublishError, Publisher, PublisherOptions};
+pub use raw::{RawIntake, RawStartError};

@@ -210,7 +210,7 @@ pub(crate) fn is_reserved(name: &EventName) -> bool {
 
 /// One call's events stay in one partition. Events about nothing in particular are spread by their
 /// id, so that a tenant without subjects does not fill one partition.
-fn key(event: &Event) -> String {
+pub(crate) fn key(event: &Event) -> String {
     match &event.subject {
         Some(subject) => format!("{}/{subject}", event.tenant),
         None => format!("{}/{}", event.tenant, event.id.as_hyphenated()),

@@ -6,12 +6,14 @@ use std::time::Duration;
 use ringback_admin::AdminState;
 use ringback_core::log::Log;
 use ringback_core::secret::KeyRing;
-use ringback_core::topics::{Role, Topics};
+use ringback_core::time::duration_label;
+use ringback_core::topics::{Role, Topics, retired_tiers};
 use ringback_dispatcher::{Dispatcher, Environment};
 use ringback_log::directory::LiveDirectory;
 use ringback_log::kafka::KafkaLog;
 use ringback_log::local::{LocalLog, LocalOptions};
-use ringback_producer::IngestState;
+use ringback_metrics::MetricsService;
+use ringback_producer::{IngestState, RawIntake};
 use ringback_telemetry::{Health, Metrics};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -28,29 +30,38 @@ const SERVER_GRACE: Duration = Duration::from_secs(10);
 pub(crate) struct Components {
     pub(crate) producer: bool,
     pub(crate) dispatcher: bool,
+    pub(crate) metrics: bool,
     pub(crate) admin: bool,
 }
 
 impl Components {
+    const NONE: Self = Self {
+        producer: false,
+        dispatcher: false,
+        metrics: false,
+        admin: false,
+    };
     pub(crate) const ALL: Self = Self {
         producer: true,
         dispatcher: true,
+        metrics: true,
         admin: true,
     };
     pub(crate) const PRODUCER: Self = Self {
-        dispatcher: false,
-        admin: false,
-        ..Self::ALL
+        producer: true,
+        ..Self::NONE
     };
     pub(crate) const DISPATCHER: Self = Self {
-        producer: false,
-        admin: false,
-        ..Self::ALL
+        dispatcher: true,
+        ..Self::NONE
+    };
+    pub(crate) const METRICS: Self = Self {
+        metrics: true,
+        ..Self::NONE
     };
     pub(crate) const ADMIN: Self = Self {
-        producer: false,
-        dispatcher: false,
-        ..Self::ALL
+        admin: true,
+        ..Self::NONE
     };
 }
 
@@ -86,7 +97,9 @@ pub(crate) struct Running {
     pub(crate) metrics: Metrics,
     shutdown: CancellationToken,
     servers: Vec<JoinHandle<std::io::Result<()>>>,
+    raw: Option<RawIntake>,
     dispatcher: Option<AnyDispatcher>,
+    metrics_service: Option<MetricsService>,
 }
 
 enum AnyDispatcher {
@@ -97,7 +110,6 @@ enum AnyDispatcher {
 impl Running {
     /// Opens the log and starts components; returns when they listen.
     pub(crate) async fn start(config: Config, components: Components) -> Result<Self, Failure> {
-        let topics = Topics::new(&config.topics(), config.schedule.tiers());
         match config.log.engine {
             Engine::Local => {
                 if components != Components::ALL {
@@ -105,15 +117,19 @@ impl Running {
                         "the local log serves one process: use `ringback up`, or set log.engine = \"kafka\" to run components alone",
                     ));
                 }
-                let dir = config.log.local.dir.clone();
-                let log = blocking(move || {
-                    LocalLog::open(&dir.join("log"), topics, LocalOptions::default())
-                })
-                .await?;
+                let dir = config.log.local.dir.join("log");
+                let asked = dir.clone();
+                let names = blocking(move || LocalLog::existing_topics(&asked)).await?;
+                let topics = table(&config, &names);
+                let log =
+                    blocking(move || LocalLog::open(&dir, topics, LocalOptions::default())).await?;
                 Self::start_on(log, config, components, AnyDispatcher::Local).await
             }
             Engine::Kafka => {
                 let kafka = config.log.kafka.clone();
+                let asked = kafka.clone();
+                let names = blocking(move || KafkaLog::existing_topics(&asked)).await?;
+                let topics = table(&config, &names);
                 let log = blocking(move || KafkaLog::open(kafka, topics)).await?;
                 Self::start_on(log, config, components, AnyDispatcher::Kafka).await
             }
@@ -135,7 +151,9 @@ impl Running {
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
             servers: Vec::new(),
+            raw: None,
             dispatcher: None,
+            metrics_service: None,
         };
         let (listener, address) = listen(&config.telemetry.listen, "telemetry.listen").await?;
         running.addresses.telemetry = Some(address);
@@ -146,6 +164,17 @@ impl Running {
             running
                 .start_servers(&log, &config, components, keys.clone(), &health)
                 .await?;
+        }
+        if components.metrics {
+            let environment = ringback_metrics::Environment {
+                config: config.metrics.clone(),
+                metrics: metrics.clone(),
+                health: health.clone(),
+                clock: ringback_log::system_clock(),
+            };
+            let log = log.clone();
+            let service = blocking(move || MetricsService::start(&log, environment)).await?;
+            running.metrics_service = Some(service);
         }
         if components.dispatcher {
             let environment = Environment {
@@ -169,7 +198,7 @@ impl Running {
         keys: KeyRing,
         health: &Health,
     ) -> Result<(), Failure> {
-        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts];
+        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts, Role::Health];
         let loaded = health.component("directory");
         loaded.not_ready("the configuration is not read to its end");
         let directory = Arc::new(LiveDirectory::start(log, &roles, || {}).map_err(Failure::new)?);
@@ -193,6 +222,9 @@ impl Running {
             .map_err(Failure::new)?;
             let server = ringback_producer::serve(listener, state, self.shutdown.clone());
             self.servers.push(tokio::spawn(server));
+            let (tenants, metrics) = (directory.clone(), self.metrics.clone());
+            self.raw = RawIntake::start(log, tenants, &config.ingest, metrics, health)
+                .map_err(Failure::new)?;
         }
         if components.admin {
             let (listener, address) = listen(&config.admin.listen, "admin.listen").await?;
@@ -217,12 +249,36 @@ impl Running {
                 Err(_) => tracing::warn!("a server did not finish its requests in time"),
             }
         }
+        if let Some(raw) = self.raw {
+            raw.drain().await;
+        }
         match self.dispatcher {
             Some(AnyDispatcher::Local(dispatcher)) => dispatcher.drain().await,
             Some(AnyDispatcher::Kafka(dispatcher)) => dispatcher.drain().await,
             None => {}
         }
+        // Last: it counts what the dispatcher did while it drained.
+        if let Some(service) = self.metrics_service
+            && let Err(error) = tokio::task::spawn_blocking(move || service.drain()).await
+        {
+            tracing::error!(%error, "draining metrics");
+        }
     }
+}
+
+/// The table of topics for this configuration and a log that has topics with these names.
+fn table(config: &Config, names: &[String]) -> Arc<Topics> {
+    let tiers = config.schedule.tiers();
+    let names = names.iter().map(String::as_str);
+    let retired = retired_tiers(&config.topics(), tiers, names);
+    for tier in &retired {
+        let tier = duration_label(*tier);
+        tracing::info!(
+            tier,
+            "a tier that is no longer in the schedule is read until it is empty"
+        );
+    }
+    Topics::new(&config.topics(), &[tiers, &retired].concat())
 }
 
 /// Creates what is missing where we may, and refuses to run on topics that differ from the table.

@@ -54,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) admin: ringback_admin::Config,
     /// The delivery.
     pub(crate) dispatcher: ringback_dispatcher::Config,
+    /// The verdicts on webhooks.
+    pub(crate) metrics: ringback_metrics::Config,
     /// Logs, metrics and health.
     pub(crate) telemetry: ringback_telemetry::Config,
     /// The keys that seal the secrets of webhooks.
@@ -166,7 +168,11 @@ impl Config {
 
     /// Settings of the table of topics.
     pub(crate) fn topics(&self) -> TopicsConfig {
-        self.topics.clone()
+        let sources = self.ingest.raw.iter().map(|raw| raw.source.clone());
+        TopicsConfig {
+            raw: sources.collect(),
+            ..self.topics.clone()
+        }
     }
 
     /// The keys that seal the secrets of webhooks.

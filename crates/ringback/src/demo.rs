@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use ringback_core::health::HealthPolicy;
 use ringback_core::schedule::Schedule;
 use ringback_core::secret::Secret;
 use ringback_core::time::duration_label;
@@ -47,6 +48,10 @@ const CHANNEL_MAPPING: &str = r#"
 
 /// The longest the tour waits for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often the recorded channel events go in to disable a webhook: with the attempts of so many,
+/// and not with those of the outage before, the shortened policy has enough.
+const FLOOD: usize = 5;
+const ATTEMPTS_TO_DISABLE: u32 = 2_000;
 /// Requests that are shown one by one.
 const SHOWN: usize = 3;
 
@@ -78,7 +83,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
         dir.path().display()
     );
     out!(
-        "Retry tiers are shortened to {}; everything else is as in production.\n",
+        "Retry tiers are shortened to {}, and the policy of disablement to seconds; everything else is as in production.\n",
         tiers.join(", ")
     );
     let running = Running::start(config, Components::ALL).await?;
@@ -139,8 +144,35 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
         "   ringback replay acme cdr --all: {} sent again, as a new run\n",
         replayed["replayed"]
     );
-    let all = sent + more + last;
+    let mut all = sent + more + last;
     tour.arrived(all).await?;
+
+    out!(
+        "6. The receiver fails for long: every request is answered 500, until the webhook is disabled"
+    );
+    tour.receiver.set_behaviour(Behaviour {
+        status: 500,
+        ..Behaviour::default()
+    });
+    let flood = RECORDED_CHANNEL_EVENTS.repeat(FLOOD);
+    all += tour.send(&token, "calls", &flood, CHANNEL_MAPPING).await?;
+    let health = tour.disabled().await?;
+    out!(
+        "   disabled: {}",
+        health["reason"].as_str().unwrap_or_default()
+    );
+    out!("   Its deliveries are parked now, and nothing is sent to it.\n");
+
+    out!("7. The receiver is repaired, and an administrator enables the webhook again");
+    tour.receiver.set_behaviour(Behaviour::default());
+    let enabled = tour
+        .api("POST", "webhooks/calls/enable", Value::Null)
+        .await?;
+    let replayed = tour.catch_up(all).await?;
+    out!(
+        "   ringback webhook enable acme calls: generation {}, {replayed} parked deliveries sent again\n",
+        enabled["generation"]
+    );
 
     running.drain().await;
     tour.books(all, began.elapsed())
@@ -161,6 +193,13 @@ fn demo_config(dir: &Path, verbose: bool) -> Result<Config, Failure> {
     let tiers = [1, 2, 3, 4, 5].map(Duration::from_secs);
     config.schedule =
         Schedule::new(tiers.into(), Duration::from_secs(86_400)).map_err(Failure::new)?;
+    config.metrics.policy = HealthPolicy {
+        window: Duration::from_secs(60),
+        attempts: ATTEMPTS_TO_DISABLE,
+        silence: Duration::from_secs(3),
+        slow_window: Duration::from_secs(3600),
+        ..HealthPolicy::default()
+    };
     (if verbose { "info" } else { "error" }).clone_into(&mut config.telemetry.log);
     up::provide_secrets(&mut config, dir)?;
     Ok(config)
@@ -415,6 +454,40 @@ impl Tour {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Waits until the webhook for calls is disabled; the verdict.
+    async fn disabled(&mut self) -> Result<Value, Failure> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut webhook = self.api("GET", "webhooks/calls", Value::Null).await?;
+            if webhook["health"]["state"] == "disabled" {
+                return Ok(webhook["health"].take());
+            }
+            if Instant::now() > deadline {
+                return Err(Failure::new("the failing webhook was not disabled"));
+            }
+            self.settle_for(Duration::from_millis(200)).await?;
+        }
+    }
+
+    /// Replays what is parked as disabled until everything arrived: what waited on a tier is parked
+    /// only when it is due.
+    async fn catch_up(&mut self, count: usize) -> Result<u64, Failure> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut replayed = 0;
+        while self.delivered.len() < count {
+            let form = json!({ "reason": "disabled" });
+            let answer = self.api("POST", "webhooks/calls/replay", form).await?;
+            replayed += answer["replayed"].as_u64().unwrap_or(0);
+            if Instant::now() > deadline {
+                return Err(Failure::new(
+                    "what was parked did not arrive after its replay",
+                ));
+            }
+            self.settle_for(Duration::from_millis(500)).await?;
+        }
+        Ok(replayed)
     }
 
     /// The books at the end.

@@ -1,6 +1,7 @@
 //! `ringback doctor`: is everything as it must be?
 
 use clap::Args;
+use ringback_core::health;
 use ringback_core::log::Log;
 use ringback_core::topics::Topics;
 use ringback_log::kafka::KafkaLog;
@@ -19,11 +20,19 @@ pub(crate) struct DoctorArgs {
     /// Create topics that do not exist
     #[arg(long)]
     create_topics: bool,
+    /// Only show what the policy of disablement does to receivers of many kinds, by simulation
+    #[arg(long, conflicts_with = "create_topics")]
+    policy: bool,
 }
 
 /// Checks and says what differs; success when nothing does.
 pub(crate) async fn run(args: DoctorArgs) -> Result<(), Failure> {
     let config = Config::load(&args.config)?;
+    if args.policy {
+        let table = health::table(&config.metrics.policy, &config.schedule);
+        out!("{}", table.trim_end());
+        return Ok(());
+    }
     out!("configuration: no mistakes");
     let topics = Topics::new(&config.topics(), config.schedule.tiers());
     match config.log.engine {
@@ -66,5 +75,22 @@ async fn check<L: Log>(log: L, create: bool) -> Result<(), Failure> {
         found => Err(Failure::new(format!(
             "{found} differences; `ringback doctor --create-topics` creates missing topics, the others need a change by hand or another configuration"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringback_core::schedule::Schedule;
+
+    use super::*;
+
+    #[test]
+    fn the_page_shows_what_the_default_policy_does() {
+        let page = include_str!("../../../docs/disablement.md");
+        let table = health::table(&health::HealthPolicy::default(), &Schedule::default());
+        assert!(
+            page.contains(&table),
+            "docs/disablement.md lacks this table of `ringback doctor --policy`:\n{table}"
+        );
     }
 }

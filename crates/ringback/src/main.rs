@@ -44,6 +44,8 @@ enum Command {
     Producer(ConfigArgs),
     /// Only the delivery, against Kafka
     Dispatcher(ConfigArgs),
+    /// Only the verdicts on webhooks that disable those which fail, against Kafka
+    Metrics(ConfigArgs),
     /// Only the administration, against Kafka; creates missing topics
     Admin(ConfigArgs),
     /// Sends events: JSON lines from files or standard input
@@ -71,6 +73,10 @@ enum Command {
     Parked(cli::ParkedCommand),
     /// Sends parked deliveries again, as a new run
     Replay(cli::ReplayArgs),
+    /// Writes tenants, webhooks and tokens to a file, secrets sealed with a passphrase
+    Export(cli::ExportArgs),
+    /// Reads such a file into this installation
+    Import(cli::ImportArgs),
 }
 
 fn main() -> ExitCode {
@@ -105,6 +111,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Demo(args) => demo::run(args).await,
         Command::Producer(args) => alone(&args, Components::PRODUCER).await,
         Command::Dispatcher(args) => alone(&args, Components::DISPATCHER).await,
+        Command::Metrics(args) => alone(&args, Components::METRICS).await,
         Command::Admin(args) => alone(&args, Components::ADMIN).await,
         Command::Send(args) => send::run(args).await,
         Command::Listen(args) => listen::run(args).await,
@@ -119,6 +126,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Attempts(command) => cli::attempts(command).await,
         Command::Parked(command) => cli::parked(command).await,
         Command::Replay(args) => cli::replay(args).await,
+        Command::Export(args) => cli::export(args).await,
+        Command::Import(args) => cli::import(args).await,
     }
 }
 

@@ -49,6 +49,8 @@ table! {
             "Events accepted: acknowledged by the log",
         EventsRefused = "ringback_events_refused_total" ["code"]
             "Events refused, by the reason's code",
+        RawRecords = "ringback_raw_records_total" ["source", "outcome"]
+            "Foreign records: accepted as events, left out by the mapping, or parked",
         Unrouted = "ringback_events_unrouted_total" []
             "Events that no webhook is subscribed to",
         Attempts = "ringback_attempts_total" ["outcome", "attempt"]
@@ -73,6 +75,10 @@ table! {
             "Partitions assigned, revoked or lost",
         RecordsLost = "ringback_records_lost_total" []
             "Offsets that retention dropped before they were read (DL10)",
+        AttemptsCounted = "ringback_health_attempts_total" []
+            "Attempts read to judge the health of their webhooks; after a crash, some of them again",
+        Verdicts = "ringback_health_verdicts_total" ["state"]
+            "Verdicts on webhooks that changed, by the new one",
         HttpRequests = "ringback_http_requests_total" ["server", "status"]
             "Requests to our own servers",
     }
@@ -87,6 +93,8 @@ table! {
             "Webhooks with something in flight or queued",
         SlotsUsed = "ringback_intake_slots_used" ["class"]
             "Deliveries taken in and not settled, by class of work",
+        WebhooksHealth = "ringback_webhooks_health" ["state"]
+            "Webhooks with recent attempts, by verdict, in the partitions of this process",
         ConfigAgeSeconds = "ringback_config_age_seconds" []
             "Time since the configuration was known to be current",
     }

@@ -74,7 +74,7 @@ impl Rig {
         // A second call finds it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         config.operator_token = TOKEN.to_owned().into();
-        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts];
+        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts, Role::Health];
         let directory = Arc::new(LiveDirectory::start(&log, &roles, || {}).unwrap());
         assert!(directory.wait_fresh(Duration::from_secs(30)));
         let state = AdminState::new(log, directory.clone(), keys, config, Metrics::new()).unwrap();

@@ -1,7 +1,7 @@
 //! The whole path: ingest over HTTP → log → dispatcher → receiver, at the fastest rate this machine
 //! gives, with the books kept: every id sent must be received.
 //!
-//! `pipeline [kafka|local] [EVENTS] [PER_REQUEST]`. As many events go through unmeasured first, because
+//! `pipeline [kafka|local] [EVENTS] [PER_REQUEST] [SENDERS]`. As many events go through unmeasured first, because
 //! a broker that has just started compiles itself. Everything, the broker included, shares this
 //! machine. The ceiling of the same run is the bare HTTP client posting to the same receiver.
 
@@ -22,27 +22,18 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use ringback_core::account::Token;
-use ringback_core::event::TenantId;
+use ringback_bench::{configure, ingest};
 use ringback_core::log::Log;
 use ringback_core::schedule::Schedule;
-use ringback_core::time::Timestamp;
-use ringback_core::topics::{Role, Topics, TopicsConfig};
-use ringback_core::webhook::{
-    Authentication, CONFIG_VERSION, Pattern, Tenant, Webhook, WebhookName,
-};
+use ringback_core::topics::{Topics, TopicsConfig};
 use ringback_dispatcher::{Dispatcher, Environment};
-use ringback_log::directory::LiveDirectory;
 use ringback_log::kafka::{KafkaConfig, KafkaLog};
 use ringback_log::local::{LocalLog, LocalOptions};
-use ringback_producer::IngestState;
 use ringback_telemetry::{Health, Metrics};
 use ringback_tests::kafka::{KafkaOptions, KafkaServer};
 use ringback_tests::rig::keys;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
-use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -60,6 +51,15 @@ fn main() {
     let batch: usize = args
         .next()
         .map_or(100, |n| n.parse().expect("PER_REQUEST is a number"));
+    // Batches bring their own parallelism.
+    let senders: usize = args.next().map_or(if batch == 1 { 64 } else { 16 }, |n| {
+        n.parse().expect("SENDERS is a number")
+    });
+    let load = Load {
+        events,
+        batch,
+        senders,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -83,12 +83,12 @@ fn main() {
                 ..Default::default()
             };
             let log = KafkaLog::open(config, topics).unwrap();
-            runtime.block_on(run(log, &engine, events, batch));
+            runtime.block_on(run(log, &engine, load));
         }
         "local" => {
             let dir = tempfile::tempdir().unwrap();
             let log = LocalLog::open(dir.path(), topics, LocalOptions::default()).unwrap();
-            runtime.block_on(run(log, &engine, events, batch));
+            runtime.block_on(run(log, &engine, load));
         }
         other => panic!("{other:?} is no engine: use kafka or local"),
     }
@@ -100,6 +100,7 @@ struct Receiver {
     seen: Vec<AtomicU64>,
     distinct: AtomicU64,
     total: AtomicU64,
+    connections: AtomicU64,
     done: Notify,
 }
 
@@ -129,6 +130,7 @@ async fn receive(events: usize) -> (String, Arc<Receiver>) {
         seen: (0..events).map(|_| AtomicU64::new(0)).collect(),
         distinct: AtomicU64::new(0),
         total: AtomicU64::new(0),
+        connections: AtomicU64::new(0),
         done: Notify::new(),
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -138,6 +140,7 @@ async fn receive(events: usize) -> (String, Arc<Receiver>) {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
+            books.connections.fetch_add(1, Ordering::Relaxed);
             let books = books.clone();
             let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
                 let books = books.clone();
@@ -162,7 +165,22 @@ fn event(n: usize) -> String {
     )
 }
 
-async fn run<L: Log>(log: L, engine: &str, events: usize, batch: usize) {
+/// How much is sent, and how.
+#[derive(Clone, Copy)]
+struct Load {
+    events: usize,
+    /// Events in each request.
+    batch: usize,
+    /// Requests at a time.
+    senders: usize,
+}
+
+async fn run<L: Log>(log: L, engine: &str, load: Load) {
+    let Load {
+        events,
+        batch,
+        senders,
+    } = load;
     let bare = ceiling(events.min(100_000)).await;
     println!("figure pipeline.bare_http {bare:.0} 1/s");
     let problems = tokio::task::spawn_blocking({
@@ -171,7 +189,7 @@ async fn run<L: Log>(log: L, engine: &str, events: usize, batch: usize) {
     });
     assert_eq!(problems.await.unwrap().unwrap(), []);
     let (url, receiver) = receive(2 * events).await;
-    let token = configure(&log, &url);
+    let token = configure(&log, &vec![url; WEBHOOKS]);
     let metrics = Metrics::new();
     let environment = Environment {
         config: ringback_dispatcher::Config::default(),
@@ -182,20 +200,25 @@ async fn run<L: Log>(log: L, engine: &str, events: usize, batch: usize) {
     };
     let dispatcher = Dispatcher::start(&log, environment, keys()).unwrap();
     let ingest = ingest(&log, metrics.clone()).await;
-    drive(&ingest, &token, 0..events, batch).await;
+    drive(&ingest, &token, 0..events, load).await;
     while receiver.distinct.load(Ordering::Relaxed) < events as u64 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let cpu = cpu_seconds();
     let began = Instant::now();
-    drive(&ingest, &token, events..2 * events, batch).await;
+    drive(&ingest, &token, events..2 * events, load).await;
     let accepted = began.elapsed();
     let in_time = tokio::time::timeout(Duration::from_secs(300), receiver.done.notified()).await;
     let took = began.elapsed();
     let distinct = receiver.distinct.load(Ordering::Relaxed);
     let measured = distinct.saturating_sub(events as u64) as f64;
     let rate = measured / took.as_secs_f64();
-    let name = format!("pipeline.{engine}.per_request_{batch}");
+    let name = match senders {
+        _ if senders == if batch == 1 { 64 } else { 16 } => {
+            format!("pipeline.{engine}.per_request_{batch}")
+        }
+        _ => format!("pipeline.{engine}.per_request_{batch}.senders_{senders}"),
+    };
     println!("figure {name}.events {events} events");
     println!(
         "figure {name}.ingest {:.0} 1/s",
@@ -208,7 +231,24 @@ async fn run<L: Log>(log: L, engine: &str, events: usize, batch: usize) {
     println!("figure {name}.lost {} events", 2 * events as u64 - distinct);
     let total = receiver.total.load(Ordering::Relaxed);
     println!("figure {name}.duplicates {} events", total - distinct);
+    let connections = receiver.connections.load(Ordering::Relaxed);
+    println!("figure {name}.connections {connections} connections");
     dispatcher.drain().await;
+    // A healthy receiver is neither tried twice nor put off, however much comes at once.
+    let told = |name: &str| -> Vec<String> {
+        let text = metrics.expose();
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        lines.map(str::to_owned).collect()
+    };
+    for name in [
+        "ringback_attempts_total",
+        "ringback_deliveries_deferred",
+        "ringback_attempt_seconds_bucket",
+    ] {
+        for line in told(name) {
+            println!("{line}");
+        }
+    }
     assert!(
         in_time.is_ok() && distinct == 2 * events as u64,
         "{distinct} of {} arrived",
@@ -217,10 +257,9 @@ async fn run<L: Log>(log: L, engine: &str, events: usize, batch: usize) {
 }
 
 /// Sends these events, so many in each request; returns when all are accepted.
-async fn drive(ingest: &str, token: &str, events: Range<usize>, batch: usize) {
+async fn drive(ingest: &str, token: &str, events: Range<usize>, load: Load) {
+    let (batch, at_a_time) = (load.batch, load.senders);
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    // Batches bring their own parallelism.
-    let at_a_time = if batch == 1 { 64 } else { 16 };
     let senders = Arc::new(Semaphore::new(at_a_time));
     let mut next = events.start;
     while next < events.end {
@@ -272,77 +311,6 @@ async fn post(client: &reqwest::Client, url: &str, token: &str, body: String) {
         assert_eq!(status.as_u16(), 503, "{text}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-/// One tenant whose webhooks share its events by type; returns a token.
-fn configure<L: Log>(log: &L, url: &str) -> String {
-    let put = |role, key: &str, value: serde_json::Value| {
-        let topic = log.topics().find(role).unwrap();
-        let value = value.to_string();
-        log.compare_and_set(topic, key, None, Some(value.as_bytes()))
-            .unwrap();
-    };
-    let id = TenantId::parse("bench").unwrap();
-    let now = Timestamp::EPOCH;
-    let tenant = Tenant {
-        version: CONFIG_VERSION,
-        id: id.clone(),
-        title: String::new(),
-        created: now,
-    };
-    put(
-        Role::Tenants,
-        "bench",
-        serde_json::to_value(&tenant).unwrap(),
-    );
-    for n in 0..WEBHOOKS {
-        let pattern = format!("cdr.kind_{n}");
-        let webhook = Webhook {
-            version: CONFIG_VERSION,
-            id: Uuid::now_v7(),
-            tenant: id.clone(),
-            name: WebhookName::parse(&format!("w{n}")).unwrap(),
-            subscription: vec![Pattern::parse(&pattern).unwrap()],
-            url: url.to_owned(),
-            authentication: Authentication::None,
-            enabled: true,
-            generation: 0,
-            acknowledge: Default::default(),
-            created: now,
-            updated: now,
-        };
-        put(
-            Role::Webhooks,
-            &webhook.key(),
-            serde_json::to_value(&webhook).unwrap(),
-        );
-    }
-    let token_id = Uuid::now_v7();
-    let (token, text) = Token::issue(token_id, "bench".into(), Some(id), now, [7; 32]);
-    put(
-        Role::Accounts,
-        &token_id.to_string(),
-        serde_json::to_value(&token).unwrap(),
-    );
-    text.expose().to_owned()
-}
-
-async fn ingest<L: Log>(log: &L, metrics: Metrics) -> String {
-    let roles = [Role::Tenants, Role::Accounts];
-    let directory = Arc::new(LiveDirectory::start(log, &roles, || {}).unwrap());
-    let loading = directory.clone();
-    let loaded = tokio::task::spawn_blocking(move || loading.wait_fresh(Duration::from_secs(60)));
-    assert!(loaded.await.unwrap());
-    let age_max = Duration::from_secs(86_400);
-    let state = IngestState::new(log, directory, Default::default(), age_max, metrics).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/v1/events", listener.local_addr().unwrap());
-    tokio::spawn(ringback_producer::serve(
-        listener,
-        state,
-        CancellationToken::new(),
-    ));
-    url
 }
 
 /// CPU time of this process: ingest, dispatcher, the load and the receiver; not the broker.

@@ -19,10 +19,9 @@ use rdkafka::metadata::Metadata;
 use ringback_core::log::{LogError, TopicProblem};
 use ringback_core::topics::{Cleanup, TopicSpec};
 
-use super::Shared;
 use super::context::Plain;
 use super::error::{advice, code_error, is_permanent, log_error};
-use super::raw;
+use super::{KafkaConfig, Shared, raw};
 
 /// How long the brokers may take for one request.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -113,6 +112,16 @@ pub(super) fn check(shared: &Shared) -> Result<Vec<TopicProblem>, LogError> {
     differences(shared, &client(shared)?)
 }
 
+/// The names of all topics.
+pub(super) fn names(config: &KafkaConfig) -> Result<Vec<String>, LogError> {
+    let metadata = client_of(config)?.metadata("asking for the list of topics")?;
+    let names = metadata
+        .topics()
+        .iter()
+        .map(|topic| topic.name().to_owned());
+    Ok(names.collect())
+}
+
 /// What asks and what changes: errors of connections reach only a client that is polled, and
 /// `AdminClient` polls for its own results alone.
 struct Client {
@@ -121,15 +130,19 @@ struct Client {
 }
 
 fn client(shared: &Shared) -> Result<Client, LogError> {
+    client_of(&shared.config)
+}
+
+fn client_of(config: &KafkaConfig) -> Result<Client, LogError> {
     let doing = "starting an admin client of Kafka";
-    let tokens = shared.config.tokens();
+    let tokens = config.tokens();
     let failed = |error| log_error(doing, &error);
     let context = Plain::with(tokens.clone());
-    let admin = AdminClient::from_config_and_context(&shared.config.client(), context);
+    let admin = AdminClient::from_config_and_context(&config.client(), context);
     let admin = admin.map_err(failed)?;
     raw::give_token(admin.inner(), &tokens);
     let context = Plain::with(tokens.clone());
-    let asking = shared.config.reading().create_with_context(context);
+    let asking = config.reading().create_with_context(context);
     let asking: BaseConsumer<Plain> = asking.map_err(failed)?;
     raw::give_token(asking.client(), &tokens);
     Ok(Client { admin, asking })

@@ -76,6 +76,12 @@ impl KafkaLog {
         Ok(Self { shared, writer })
     }
 
+    /// Blocking: the full names of all topics that the cluster lets us see, also of those that no table
+    /// asks for any more.
+    pub fn existing_topics(config: &KafkaConfig) -> Result<Vec<String>, LogError> {
+        admin::names(&config.clone().resolve()?)
+    }
+
     /// How many commits of offsets failed since this log was opened. Each costs repetitions at
     /// most, but many mean that something is wrong.
     pub fn commit_failures(&self) -> u64 {

@@ -73,6 +73,9 @@ impl Default for LocalOptions {
     }
 }
 
+/// Everything but the records.
+const META_FILE: &str = "meta.sqlite";
+
 /// The local log. Clones are handles; the last of them, and of everything made from them, closes it.
 #[derive(Clone)]
 pub struct LocalLog {
@@ -89,6 +92,17 @@ struct Engine {
 }
 
 impl LocalLog {
+    /// Blocking: the full names of the topics that a log in this directory has, also of those that no
+    /// table asks for any more; none when there is no log yet.
+    pub fn existing_topics(dir: &Path) -> Result<Vec<String>, LogError> {
+        let path = dir.join(META_FILE);
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let _lock = DirLock::acquire(dir)?;
+        Ok(Meta::open(path)?.topics()?.into_keys().collect())
+    }
+
     /// Blocking: opens the log in a directory, which is created when it is not there; removes what
     /// retention is over for. Refused while another process has it open.
     pub fn open(dir: &Path, topics: Arc<Topics>, options: LocalOptions) -> Result<Self, LogError> {
@@ -100,7 +114,7 @@ impl LocalLog {
             )
         })?;
         let lock = DirLock::acquire(dir)?;
-        let meta = Meta::open(dir.join("meta.sqlite"))?;
+        let meta = Meta::open(dir.join(META_FILE))?;
         file::sync_directory(dir).map_err(|error| {
             LogError::permanent(format!("flushing the directory {}", dir.display()), error)
         })?;

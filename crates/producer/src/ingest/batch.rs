@@ -1,10 +1,14 @@
-//! A batch: one event per line, one verdict per line. A bad line does not hurt its neighbours.
+//! A batch: one event per line or element, one verdict for each. A bad one does not hurt its
+//! neighbours.
 
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use ringback_core::cloudevent::parse_batch;
+use ringback_core::event::Event;
 use ringback_core::log::Log;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::events::{Intake, Refusal, UNAVAILABLE};
 use super::problem::{Problem, retry_after};
@@ -14,13 +18,13 @@ use super::problem::{Problem, retry_after};
 struct Verdicts {
     /// How many events the log has acknowledged.
     accepted: usize,
-    /// Every line that is not accepted. Those with code `unavailable` may be sent again as they are.
+    /// Every line or element that is not accepted. Those with code `unavailable` may be sent again as they are.
     refused: Vec<Refused>,
 }
 
 #[derive(Serialize, Debug)]
 struct Refused {
-    /// Number of the line, from 0; empty lines count.
+    /// Number of the line or element, from 0; empty lines count.
     index: usize,
     code: &'static str,
     reason: String,
@@ -35,17 +39,46 @@ pub(super) async fn lines<L: Log>(
     // One more than allowed tells that there are too many; millions would only cost memory.
     let lines: Vec<_> = split(body).take(limit.saturating_add(1)).collect();
     if lines.len() > limit {
-        let detail = format!("the batch has more than {limit} events; send less at a time");
-        return Err(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too_many_events",
-            detail,
-        ));
+        return Err(too_many(limit));
     }
     if lines.is_empty() {
         let detail = "the batch has no events: one JSON object per line";
         return Err(Problem::new(StatusCode::BAD_REQUEST, "empty_batch", detail));
     }
+    let judged = lines
+        .into_iter()
+        .map(|(index, line)| (index, intake.judge(line)));
+    Ok(publish(intake, judged).await)
+}
+
+/// Takes an array of CloudEvents. An empty one is legal (JSON format 4).
+pub(super) async fn cloud_events<L: Log>(
+    intake: &Intake<'_, L>,
+    body: &[u8],
+) -> Result<Response, Problem> {
+    let limit = intake.state.config.batch_events_max;
+    let (events, more) = parse_batch(body, limit).map_err(|error| {
+        // Where one element ends is not known any more: nothing of it is taken.
+        Problem::new(StatusCode::BAD_REQUEST, error.code(), error.to_string())
+    })?;
+    if more > 0 {
+        return Err(too_many(limit));
+    }
+    let judge = |event: &RawValue| intake.judge_structured(event.get().as_bytes());
+    let judged = events.into_iter().map(judge).enumerate();
+    Ok(publish(intake, judged).await)
+}
+
+fn too_many(limit: usize) -> Problem {
+    let detail = format!("the batch has more than {limit} events; send less at a time");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_events", detail)
+}
+
+/// Publishes what was judged good, and tells what became of each.
+async fn publish<L: Log>(
+    intake: &Intake<'_, L>,
+    judged: impl Iterator<Item = (usize, Result<Event, Refusal>)>,
+) -> Response {
     let mut verdicts = Verdicts::default();
     let mut refuse = |index, refusal: Refusal| {
         intake.count(None, Some(&refusal));
@@ -56,10 +89,10 @@ pub(super) async fn lines<L: Log>(
             reason,
         });
     };
-    let mut indices = Vec::with_capacity(lines.len());
-    let mut events = Vec::with_capacity(lines.len());
-    for (index, line) in lines {
-        match intake.judge(line) {
+    let mut indices = Vec::new();
+    let mut events = Vec::new();
+    for (index, judged) in judged {
+        match judged {
             Ok(event) => {
                 indices.push(index);
                 events.push(event);
@@ -80,7 +113,7 @@ pub(super) async fn lines<L: Log>(
     }
     verdicts.accepted = accepted;
     verdicts.refused.sort_by_key(|refused| refused.index);
-    Ok(answer(&verdicts))
+    answer(&verdicts)
 }
 
 fn answer(verdicts: &Verdicts) -> Response {
@@ -92,9 +125,9 @@ fn answer(verdicts: &Verdicts) -> Response {
         let headers = [(header::RETRY_AFTER, retry_after())];
         return (StatusCode::SERVICE_UNAVAILABLE, headers, Json(verdicts)).into_response();
     }
-    let status = match verdicts.accepted {
-        0 => StatusCode::BAD_REQUEST,
-        _ => StatusCode::ACCEPTED,
+    let status = match verdicts.accepted == 0 && !verdicts.refused.is_empty() {
+        true => StatusCode::BAD_REQUEST,
+        false => StatusCode::ACCEPTED,
     };
     (status, Json(verdicts)).into_response()
 }

@@ -9,6 +9,9 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ringback_core::account::Token;
+use ringback_core::cloudevent::{
+    CloudEvent, MEDIA_TYPE_BATCH, MEDIA_TYPE_JSON, essence, is_json, is_media_type, is_structured,
+};
 use ringback_core::event::{Defaults, Event, InvalidEvent};
 use ringback_core::log::Log;
 use ringback_telemetry::{Counter, Histogram};
@@ -18,7 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::problem::Problem;
-use super::{IngestState, Inner, batch};
+use super::{IngestState, Inner, batch, cloudevents};
 use crate::publisher::PublishError;
 
 #[derive(Deserialize)]
@@ -28,10 +31,18 @@ pub(super) struct Options {
     backfill: bool,
 }
 
-/// The forms in which events come. CloudEvents (structured, binary, batched) get their arms here.
+/// The forms in which events come.
 enum Form {
+    /// One of ours.
     One,
+    /// Several of ours, one per line.
     Lines,
+    /// A CloudEvent whose attributes are in headers.
+    Binary,
+    /// A CloudEvent.
+    Structured,
+    /// An array of CloudEvents.
+    Batch,
 }
 
 /// `POST /v1/events`
@@ -75,8 +86,18 @@ async fn handle<L: Log>(
         backfill: options.backfill,
     };
     match form {
-        Form::One => one(&intake, &body).await,
+        Form::One => one(&intake, intake.judge(&body)).await,
         Form::Lines => batch::lines(&intake, &body).await,
+        Form::Binary => {
+            let event = cloudevents::binary(&parts.headers, &body);
+            one(
+                &intake,
+                event.and_then(|event| intake.judge_cloud_event(event)),
+            )
+            .await
+        }
+        Form::Structured => one(&intake, intake.judge_structured(&body)).await,
+        Form::Batch => batch::cloud_events(&intake, &body).await,
     }
 }
 
@@ -123,18 +144,30 @@ pub(super) const UNAVAILABLE: &str = "unavailable";
 impl<L: Log> Intake<'_, L> {
     /// Reads and judges one event.
     pub(super) fn judge(&self, text: &[u8]) -> Result<Event, Refusal> {
+        self.judge_by(|defaults| Event::parse_posted(text, defaults))
+    }
+
+    /// Reads and judges one CloudEvent in the JSON event format.
+    pub(super) fn judge_structured(&self, text: &[u8]) -> Result<Event, Refusal> {
+        self.judge_cloud_event(CloudEvent::parse_json(text)?)
+    }
+
+    fn judge_cloud_event(&self, event: CloudEvent<'_>) -> Result<Event, Refusal> {
+        self.judge_by(|defaults| Event::from_cloud_event(event, defaults))
+    }
+
+    fn judge_by(
+        &self,
+        take: impl FnOnce(&Defaults<'_>) -> Result<Event, InvalidEvent>,
+    ) -> Result<Event, Refusal> {
         let state = self.state;
-        let now = state.clock.now();
-        let event = Event::parse_posted(
-            text,
-            &Defaults {
-                tenant: self.token.tenant.as_ref(),
-                source: &state.source,
-                id: Uuid::now_v7(),
-                now,
-                age_max: (!self.backfill).then_some(state.age_max),
-            },
-        )?;
+        let event = take(&Defaults {
+            tenant: self.token.tenant.as_ref(),
+            source: &state.source,
+            id: Uuid::now_v7(),
+            now: state.clock.now(),
+            age_max: (!self.backfill).then_some(state.age_max),
+        })?;
         if state.directory.read().tenant(&event.tenant).is_none() {
             let reason = format!("there is no tenant {}; add it first", event.tenant);
             return Err(Refusal {
@@ -157,8 +190,11 @@ impl<L: Log> Intake<'_, L> {
     }
 }
 
-async fn one<L: Log>(intake: &Intake<'_, L>, body: &Bytes) -> Result<Response, Problem> {
-    let result = match intake.judge(body) {
+async fn one<L: Log>(
+    intake: &Intake<'_, L>,
+    judged: Result<Event, Refusal>,
+) -> Result<Response, Problem> {
+    let result = match judged {
         Ok(event) => {
             let (id, name) = (event.id, event.name.clone());
             let published = intake.state.publisher.publish(event).await;
@@ -212,20 +248,38 @@ fn form(headers: &HeaderMap) -> Result<Form, Problem> {
     let text = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
-    let media_type = text
-        .unwrap_or("application/json")
-        .split(';')
-        .next()
-        .unwrap_or_default();
-    match media_type.trim().to_ascii_lowercase().as_str() {
-        "application/json" => Ok(Form::One),
-        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Form::Lines),
-        other => Err(Problem::new(
+    let text = text.unwrap_or("application/json");
+    let refused = |detail: String| {
+        Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_media_type",
-            format!(
-                "{other:?} is not understood; use application/json for one event or application/x-ndjson for several"
-            ),
+            detail,
+        ))
+    };
+    if is_media_type(text, MEDIA_TYPE_JSON) {
+        return Ok(Form::Structured);
+    }
+    if is_media_type(text, MEDIA_TYPE_BATCH) {
+        return Ok(Form::Batch);
+    }
+    if is_structured(text) {
+        return refused(format!(
+            "{text:?} is not understood; of the formats of CloudEvents, use {MEDIA_TYPE_JSON} or {MEDIA_TYPE_BATCH}"
+        ));
+    }
+    if cloudevents::is_binary(headers) {
+        return match is_json(text) {
+            true => Ok(Form::Binary),
+            false => refused(format!(
+                "{text:?} is not understood; the data of a CloudEvent is JSON: use application/json"
+            )),
+        };
+    }
+    match essence(text).to_ascii_lowercase().as_str() {
+        "application/json" => Ok(Form::One),
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Form::Lines),
+        other => refused(format!(
+            "{other:?} is not understood; use application/json for one event or application/x-ndjson for several"
         )),
     }
 }

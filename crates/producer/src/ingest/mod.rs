@@ -1,6 +1,7 @@
 //! `POST /v1/events`.
 
 mod batch;
+mod cloudevents;
 mod events;
 mod problem;
 mod server;

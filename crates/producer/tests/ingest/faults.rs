@@ -75,6 +75,11 @@ impl FaultyLog {
     pub(crate) fn new(log: LocalLog, faults: Faults) -> Self {
         Self { log, faults }
     }
+
+    /// The log as others see it, without faults.
+    pub(crate) fn local(&self) -> &LocalLog {
+        &self.log
+    }
 }
 
 pub(crate) struct Shared<C>(Arc<C>);

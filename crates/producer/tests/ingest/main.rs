@@ -8,10 +8,12 @@
     clippy::print_stdout
 )]
 
+mod cloudevents;
 mod faults;
 mod log_away;
 mod peers;
 mod publisher;
+mod raw;
 mod rig;
 
 use ringback_core::secret::Secret;

@@ -36,6 +36,8 @@ pub(crate) struct Rig {
     /// A token for every tenant.
     pub(crate) all: Secret,
     pub(crate) metrics: Metrics,
+    pub(crate) directory: Arc<LiveDirectory>,
+    pub(crate) config: Config,
     pub(crate) client: reqwest::Client,
     _dir: tempfile::TempDir,
 }
@@ -51,6 +53,7 @@ impl Rig {
         let topics = TopicsConfig {
             event_partitions: 2,
             work_partitions: 1,
+            raw: config.raw.iter().map(|raw| raw.source.clone()).collect(),
             ..Default::default()
         };
         let topics = Topics::new(&topics, Schedule::default().tiers());
@@ -84,7 +87,14 @@ impl Rig {
         assert!(directory.wait_fresh(Duration::from_secs(30)));
         let metrics = Metrics::new();
         let age_max = Duration::from_secs(86_400);
-        let state = IngestState::new(&log, directory, config, age_max, metrics.clone()).unwrap();
+        let state = IngestState::new(
+            &log,
+            directory.clone(),
+            config.clone(),
+            age_max,
+            metrics.clone(),
+        )
+        .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1/events", listener.local_addr().unwrap());
         tokio::spawn(serve(listener, state, CancellationToken::new()));
@@ -97,6 +107,8 @@ impl Rig {
             own,
             all,
             metrics,
+            directory,
+            config,
             client,
             _dir: dir,
         }

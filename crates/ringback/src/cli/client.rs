@@ -193,6 +193,7 @@ fn failure_of(status: StatusCode, problem: &Value) -> Failure {
         Some("invalid_authentication") => {
             "set it with --username and --password-file, or --token-file"
         }
+        Some("wrong_passphrase") => "check --passphrase-file or RINGBACK_PASSPHRASE",
         Some("revision_changed") => "repeat the command",
         _ => "",
     };

@@ -13,6 +13,7 @@ mod tenant;
 mod tests;
 mod time;
 mod token;
+mod transfer;
 mod webhook;
 mod webhook_test;
 
@@ -21,6 +22,7 @@ pub(crate) use parked::ParkedCommand;
 pub(crate) use replay::ReplayArgs;
 pub(crate) use tenant::TenantCommand;
 pub(crate) use token::TokenCommand;
+pub(crate) use transfer::{ExportArgs, ImportArgs};
 pub(crate) use webhook::WebhookCommand;
 
 use crate::failure::Failure;
@@ -54,6 +56,16 @@ pub(crate) async fn parked(command: ParkedCommand) -> Result<(), Failure> {
 /// `ringback replay …`
 pub(crate) async fn replay(args: ReplayArgs) -> Result<(), Failure> {
     show(replay::run(args).await)
+}
+
+/// `ringback export`
+pub(crate) async fn export(args: ExportArgs) -> Result<(), Failure> {
+    show(transfer::export(args).await)
+}
+
+/// `ringback import`
+pub(crate) async fn import(args: ImportArgs) -> Result<(), Failure> {
+    show(transfer::import(args).await)
 }
 
 fn show(text: Result<String, Failure>) -> Result<(), Failure> {

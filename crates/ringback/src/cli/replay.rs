@@ -31,6 +31,9 @@ pub(crate) struct ReplayArgs {
     /// Only what was parked for this reason: paused, exhausted, rejected, …
     #[arg(long, group = "which")]
     reason: Option<String>,
+    /// Leave states (presence, queue status) out: old ones may mislead
+    #[arg(long)]
+    without_states: bool,
     /// Only count
     #[arg(long)]
     dry_run: bool,
@@ -43,8 +46,11 @@ const COUNTS: [&str; 4] = ["selected", "replayed", "already_replayed", "unreadab
 
 pub(super) async fn run(args: ReplayArgs) -> Result<String, Failure> {
     let client = Client::new(&args.connection)?;
-    let path = ["tenants", &args.tenant, "webhooks", &args.webhook, "replay"];
-    let mut form = json!({ "all": args.all, "dry_run": args.dry_run });
+    let mut form = json!({
+        "all": args.all,
+        "dry_run": args.dry_run,
+        "states": !args.without_states,
+    });
     let mut put = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             form[name] = value.into();
@@ -53,8 +59,34 @@ pub(super) async fn run(args: ReplayArgs) -> Result<String, Failure> {
     put("event", args.event.map(|event| event.to_string()));
     put("since", args.since.map(|since| since.to_string()));
     put("reason", args.reason);
+    let (last, sums) = replay(&client, &args.tenant, &args.webhook, form).await?;
+    if args.connection.json {
+        let mut whole = last;
+        for (sum, name) in sums.into_iter().zip(COUNTS) {
+            whole[name] = sum.into();
+        }
+        return Ok(table::json(&whole));
+    }
+    Ok(sentence(
+        &last,
+        sums,
+        args.dry_run,
+        &clean(&args.tenant),
+        &clean(&args.webhook),
+    ))
+}
+
+/// Replays what the form says, with as many requests as it takes: the last answer, and the sums of
+/// [`COUNTS`].
+async fn replay(
+    client: &Client,
+    tenant: &str,
+    webhook: &str,
+    mut form: Value,
+) -> Result<(Value, [u64; COUNTS.len()]), Failure> {
+    let path = ["tenants", tenant, "webhooks", webhook, "replay"];
     let mut sums = [0_u64; COUNTS.len()];
-    let last = loop {
+    loop {
         let body = client.post(&path, &form).await.map_err(|failure| {
             let [_, replayed, ..] = sums;
             match replayed {
@@ -70,23 +102,45 @@ pub(super) async fn run(args: ReplayArgs) -> Result<String, Failure> {
         }
         match body["cursor"].as_str() {
             Some(cursor) => form["cursor"] = cursor.into(),
-            None => break body,
+            None => return Ok((body, sums)),
         }
-    };
-    if args.connection.json {
-        let mut whole = last;
-        for (sum, name) in sums.into_iter().zip(COUNTS) {
-            whole[name] = sum.into();
-        }
-        return Ok(table::json(&whole));
     }
-    Ok(sentence(
-        &last,
-        sums,
-        args.dry_run,
-        &clean(&args.tenant),
-        &clean(&args.webhook),
-    ))
+}
+
+/// What was parked while a webhook was paused or disabled, to be sent once it no longer is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(super) enum Afterwards {
+    /// Records (CDRs) and transitions, but not states
+    Records,
+    /// Everything
+    All,
+    /// Nothing
+    None,
+}
+
+impl Afterwards {
+    /// Replays what was parked for this reason; a sentence about it.
+    pub(super) async fn replay(
+        self,
+        client: &Client,
+        tenant: &str,
+        webhook: &str,
+        reason: &str,
+    ) -> Result<String, Failure> {
+        let later = format!("  ringback replay {tenant} {webhook} --reason {reason}");
+        if self == Self::None {
+            return Ok(format!("What was parked meanwhile is sent by:\n{later}"));
+        }
+        let form = json!({ "reason": reason, "states": self == Self::All });
+        let (_, [_, replayed, ..]) = replay(client, tenant, webhook, form).await?;
+        Ok(match self {
+            Self::All => format!("Replayed {}.", count(replayed, "delivery")),
+            _ => format!(
+                "Replayed {}; states are left out, and sent by:\n{later}",
+                count(replayed, "delivery")
+            ),
+        })
+    }
 }
 
 fn sentence(last: &Value, sums: [u64; 4], dry_run: bool, tenant: &str, webhook: &str) -> String {
@@ -110,6 +164,11 @@ fn sentence(last: &Value, sums: [u64; 4], dry_run: bool, tenant: &str, webhook: 
     }
     if unreadable > 0 {
         text = format!("{text} {} unreadable.", were(unreadable));
+    }
+    if last["disabled"] == true {
+        text = format!(
+            "{text}\nWarning: the webhook is disabled, so they are parked again:\n  ringback webhook enable {tenant} {webhook}"
+        );
     }
     if last["enabled"] == false {
         text = format!(

@@ -12,6 +12,8 @@ use crate::failure::Failure;
 const PASSWORD_ENV: &str = "RINGBACK_WEBHOOK_PASSWORD";
 /// The same for the token of bearer authentication.
 const TOKEN_ENV: &str = "RINGBACK_WEBHOOK_TOKEN";
+/// Where the passphrase of an export is looked for.
+const PASSPHRASE_ENV: &str = "RINGBACK_PASSPHRASE";
 /// Longest secret that is read, in bytes; the API takes less.
 const BYTES_MAX: u64 = 64 * 1024;
 
@@ -123,6 +125,25 @@ impl AuthenticationArgs {
             }
         }
         Ok(Some(form.into()))
+    }
+}
+
+/// The passphrase of an export: from a file, standard input, or `RINGBACK_PASSPHRASE`.
+#[derive(Args)]
+pub(crate) struct PassphraseArgs {
+    /// A file with the passphrase, which seals the secrets in the document
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl PassphraseArgs {
+    pub(crate) fn read(&self) -> Result<String, Failure> {
+        let found = secret(None, self.passphrase_file.as_deref(), false, PASSPHRASE_ENV)?;
+        found.ok_or_else(|| {
+            Failure::usage(format!(
+                "the secrets in the document need a passphrase: use --passphrase-file or {PASSPHRASE_ENV}"
+            ))
+        })
     }
 }
 

@@ -1,8 +1,12 @@
 //! The commands against a server of the API on the local log.
 
+mod disablement;
+mod transfer;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
 use clap::{CommandFactory as _, Parser};
 use ringback_admin::AdminState;
 use ringback_core::log::{
@@ -17,6 +21,7 @@ use ringback_log::local::{LocalLog, LocalOptions};
 use ringback_telemetry::Metrics;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::*;
 
@@ -35,6 +40,8 @@ enum Line {
     #[command(subcommand)]
     Parked(ParkedCommand),
     Replay(ReplayArgs),
+    Export(ExportArgs),
+    Import(ImportArgs),
 }
 
 struct Rig {
@@ -57,11 +64,13 @@ impl Rig {
         let topics = Topics::new(&TopicsConfig::default(), Schedule::default().tiers());
         let log = LocalLog::open(&dir.path().join("log"), topics, LocalOptions::default()).unwrap();
         assert_eq!(log.create_topics().unwrap(), []);
-        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts];
+        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts, Role::Health];
         let directory = Arc::new(LiveDirectory::start(&log, &roles, || {}).unwrap());
         assert!(directory.wait_fresh(Duration::from_secs(30)));
-        let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-        let keys = KeyRing::new("k", [("k", key)]).unwrap();
+        // Every installation has a key of its own.
+        let random = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()];
+        let key = base64::engine::general_purpose::STANDARD.encode(random.concat());
+        let keys = KeyRing::new("k", [("k", key.as_str())]).unwrap();
         let config = ringback_admin::Config {
             operator_token: OPERATOR.to_owned().into(),
             ..ringback_admin::Config::default()
@@ -91,6 +100,8 @@ impl Rig {
             Line::Attempts(command) => attempts::run(command).await,
             Line::Parked(command) => parked::run(command).await,
             Line::Replay(args) => replay::run(args).await,
+            Line::Export(args) => super::transfer::export(args).await,
+            Line::Import(args) => super::transfer::import(args).await,
         }
     }
 
@@ -225,14 +236,16 @@ async fn tenants_webhooks_and_tokens_from_beginning_to_end() {
     assert!(
         rig.ok("webhook pause acme cdr")
             .await
-            .contains("replay acme cdr --reason paused")
+            .contains("ringback webhook resume acme cdr")
     );
     assert_eq!(rig.json("webhook show acme cdr").await["enabled"], false);
+    let resumed = rig.ok("webhook resume acme cdr").await;
     assert!(
-        rig.ok("webhook resume acme cdr")
-            .await
-            .starts_with("Resumed webhook cdr")
+        resumed.starts_with("Resumed webhook cdr") && resumed.contains("Replayed 0 deliveries"),
+        "{resumed}"
     );
+    let enabled = rig.ok("webhook enable acme cdr").await;
+    assert!(enabled.starts_with("Nothing to do"), "{enabled}");
 
     let token = rig.json("token add --tenant acme --name pbx").await;
     let id = token["id"].as_str().unwrap();
@@ -279,6 +292,7 @@ async fn set_changes_only_what_is_given() {
         "authentication",
         "subscription",
         "acknowledge",
+        "format",
         "enabled",
         "id",
     ] {
@@ -293,6 +307,27 @@ async fn set_changes_only_what_is_given() {
     assert_eq!(
         bearer["authentication"],
         json!({"method": "bearer", "token": {"set": true}})
+    );
+    let formed = rig.json("webhook set acme cdr --format cloudevents").await;
+    assert_eq!(formed["format"], "cloudevents");
+    let paced = rig
+        .json("webhook set acme cdr --rate-limit 20 --schedule 32s,4m")
+        .await;
+    assert_eq!(
+        (&paced["rate_limit"], &paced["schedule"]),
+        (&json!(20), &json!(["32s", "4m"]))
+    );
+    let shown = rig.ok("webhook show acme cdr").await;
+    assert!(
+        shown.contains("20 events per second") && shown.contains("after 32s, 4m"),
+        "{shown}"
+    );
+    let paced = rig
+        .json("webhook set acme cdr --rate-limit none --schedule default")
+        .await;
+    assert_eq!(
+        (&paced["rate_limit"], &paced["schedule"]),
+        (&json!(null), &json!(null))
     );
     let none = rig.json("webhook set acme cdr --auth none").await;
     assert_eq!(none["authentication"], json!({"method": "none"}));

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::client::Client;
 use super::connection::Connection;
+use super::replay::Afterwards;
 use super::secret_input::AuthenticationArgs;
 use super::table::{self, clean, fields, list, moment, text};
 use super::webhook_test::{self, TestArgs};
@@ -23,8 +24,10 @@ pub(crate) enum WebhookCommand {
     Set(SetArgs),
     /// Halts deliveries; they are parked and can be replayed
     Pause(NamedArgs),
-    /// Lets deliveries flow again after a pause
-    Resume(NamedArgs),
+    /// Lets deliveries flow again after a pause, and replays what was parked meanwhile
+    Resume(ResumeArgs),
+    /// Enables a webhook that was disabled for its error rate, and replays what was parked meanwhile
+    Enable(ResumeArgs),
     /// Removes a webhook
     Remove(NamedArgs),
     /// Sends a test event, and shows what came back
@@ -49,6 +52,34 @@ impl Acknowledge {
     }
 }
 
+/// In which form events are sent.
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// One JSON object around the data
+    Standard,
+    /// CloudEvents, binary mode: the data as body, the attributes as headers
+    #[value(name = "cloudevents")]
+    CloudEvents,
+}
+
+impl Format {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::CloudEvents => "cloudevents",
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct ResumeArgs {
+    #[command(flatten)]
+    named: NamedArgs,
+    /// What was parked meanwhile, to be sent now
+    #[arg(long, default_value = "records")]
+    replay: Afterwards,
+}
+
 #[derive(Args)]
 pub(crate) struct AddArgs {
     /// Whose
@@ -64,6 +95,11 @@ pub(crate) struct AddArgs {
     /// Which statuses acknowledge an event
     #[arg(long, value_enum)]
     acknowledge: Option<Acknowledge>,
+    #[command(flatten)]
+    pace: PaceArgs,
+    /// In which form it gets events
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// Add it switched off
     #[arg(long)]
     paused: bool,
@@ -88,10 +124,43 @@ pub(crate) struct SetArgs {
     /// Which statuses acknowledge an event
     #[arg(long, value_enum)]
     acknowledge: Option<Acknowledge>,
+    /// In which form it gets events
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    #[command(flatten)]
+    pace: PaceArgs,
     #[command(flatten)]
     authentication: AuthenticationArgs,
     #[command(flatten)]
     connection: Connection,
+}
+
+/// How fast and how often a webhook is asked.
+#[derive(Args)]
+struct PaceArgs {
+    /// Most events per second that it gets, or `none`
+    #[arg(long, value_name = "N", value_parser = rate_limit)]
+    rate_limit: Option<Value>,
+    /// Waits before its retries, drawn from the deployment's tiers (32s,4m), or `default`
+    #[arg(long, value_name = "WAITS", value_parser = schedule)]
+    schedule: Option<Value>,
+}
+
+fn rate_limit(text: &str) -> Result<Value, String> {
+    match (text, text.parse::<u32>()) {
+        ("none", _) => Ok(Value::Null),
+        (_, Ok(limit)) => Ok(limit.into()),
+        (_, Err(_)) => Err("use a number of events per second, or none".to_owned()),
+    }
+}
+
+fn schedule(text: &str) -> Result<Value, String> {
+    let waits = || text.split(',').map(|wait| wait.trim().into()).collect();
+    match text {
+        "default" => Ok(Value::Null),
+        "" => Err("use waits such as 32s,4m, or default".to_owned()),
+        _ => Ok(Value::Array(waits())),
+    }
 }
 
 #[derive(Args)]
@@ -118,8 +187,9 @@ pub(super) async fn run(command: WebhookCommand) -> Result<String, Failure> {
         WebhookCommand::List(args) => list_all(args).await,
         WebhookCommand::Show(args) => show(args).await,
         WebhookCommand::Set(args) => set(args).await,
-        WebhookCommand::Pause(args) => switch(args, "pause").await,
-        WebhookCommand::Resume(args) => switch(args, "resume").await,
+        WebhookCommand::Pause(args) => pause(args).await,
+        WebhookCommand::Resume(args) => resume(args).await,
+        WebhookCommand::Enable(args) => enable(args).await,
         WebhookCommand::Remove(args) => remove(args).await,
         WebhookCommand::Test(args) => webhook_test::run(args).await,
     }
@@ -129,14 +199,25 @@ pub(super) async fn run(command: WebhookCommand) -> Result<String, Failure> {
 fn form(
     subscribe: &[String],
     acknowledge: Option<Acknowledge>,
+    pace: PaceArgs,
+    format: Option<Format>,
     authentication: &AuthenticationArgs,
 ) -> Result<Map<String, Value>, Failure> {
     let mut form = Map::new();
+    if let Some(format) = format {
+        form.insert("format".to_owned(), format.as_str().into());
+    }
     if !subscribe.is_empty() {
         form.insert("subscription".to_owned(), subscribe.into());
     }
     if let Some(acknowledge) = acknowledge {
         form.insert("acknowledge".to_owned(), acknowledge.as_str().into());
+    }
+    if let Some(limit) = pace.rate_limit {
+        form.insert("rate_limit".to_owned(), limit);
+    }
+    if let Some(schedule) = pace.schedule {
+        form.insert("schedule".to_owned(), schedule);
     }
     if let Some(authentication) = authentication.read()? {
         form.insert("authentication".to_owned(), authentication);
@@ -146,7 +227,13 @@ fn form(
 
 async fn add(args: AddArgs) -> Result<String, Failure> {
     let client = Client::new(&args.connection)?;
-    let mut form = form(&args.subscribe, args.acknowledge, &args.authentication)?;
+    let mut form = form(
+        &args.subscribe,
+        args.acknowledge,
+        args.pace,
+        args.format,
+        &args.authentication,
+    )?;
     form.insert("name".to_owned(), args.webhook.into());
     form.insert("url".to_owned(), args.url.into());
     form.insert("enabled".to_owned(), (!args.paused).into());
@@ -217,6 +304,15 @@ async fn show(args: NamedArgs) -> Result<String, Failure> {
         Some(username) => format!("basic, as {}", clean(username)),
         None => text(&authentication["method"]),
     };
+    let limit = match webhook["rate_limit"].as_u64() {
+        Some(limit) => format!("{limit} events per second"),
+        None => "none".to_owned(),
+    };
+    let retries = match webhook["schedule"].is_null() {
+        true => "after the deployment's tiers".to_owned(),
+        false if list(&webhook, "schedule").is_empty() => "none".to_owned(),
+        false => format!("after {}", text(&webhook["schedule"])),
+    };
     let shown = fields(&[
         ("name", text(&webhook["name"])),
         ("title", text(&webhook["title"])),
@@ -227,6 +323,10 @@ async fn show(args: NamedArgs) -> Result<String, Failure> {
         ("url", text(&webhook["url"])),
         ("authentication", method),
         ("acknowledged by", text(&webhook["acknowledge"])),
+        ("health", health(&webhook)),
+        ("rate limit", limit),
+        ("retries", retries),
+        ("format", text(&webhook["format"])),
         ("generation", text(&webhook["generation"])),
         ("created", moment(&webhook["created"])),
         ("updated", moment(&webhook["updated"])),
@@ -235,13 +335,19 @@ async fn show(args: NamedArgs) -> Result<String, Failure> {
 }
 
 async fn set(args: SetArgs) -> Result<String, Failure> {
-    let mut form = form(&args.subscribe, args.acknowledge, &args.authentication)?;
+    let mut form = form(
+        &args.subscribe,
+        args.acknowledge,
+        args.pace,
+        args.format,
+        &args.authentication,
+    )?;
     if let Some(url) = args.url {
         form.insert("url".to_owned(), url.into());
     }
     if form.is_empty() {
         return Err(Failure::usage(
-            "say what to change: --url, --subscribe, --acknowledge, or an option of the authentication (`ringback webhook set --help`)",
+            "say what to change: --url, --subscribe, --acknowledge, --format, --rate-limit, --schedule, or an option of the authentication (`ringback webhook set --help`)",
         ));
     }
     let client = Client::new(&args.connection)?;
@@ -266,23 +372,75 @@ async fn set(args: SetArgs) -> Result<String, Failure> {
     ))
 }
 
-async fn switch(args: NamedArgs, verb: &str) -> Result<String, Failure> {
+async fn switch(args: &NamedArgs, verb: &str) -> Result<Value, Failure> {
     let client = Client::new(&args.connection)?;
     let path = ["tenants", &args.tenant, "webhooks", &args.webhook, verb];
-    let webhook = client.post(&path, &json!({})).await?.body;
+    Ok(client.post(&path, &json!({})).await?.body)
+}
+
+async fn pause(args: NamedArgs) -> Result<String, Failure> {
+    let webhook = switch(&args, "pause").await?;
     if args.connection.json {
         return Ok(table::json(&webhook));
     }
     let (tenant, name) = (text(&webhook["tenant"]), text(&webhook["name"]));
+    Ok(format!(
+        "Paused {}. Its deliveries are parked; afterwards:\n  ringback webhook resume {tenant} {name}",
+        title(&webhook)
+    ))
+}
+
+async fn resume(args: ResumeArgs) -> Result<String, Failure> {
+    let webhook = switch(&args.named, "resume").await?;
+    let mut said = format!("Resumed {}.", title(&webhook));
+    if webhook["health"]["state"] == "disabled" {
+        said = format!(
+            "{said} But it is disabled for its error rate, so nothing is sent until:\n  ringback webhook enable {} {}\n",
+            text(&webhook["tenant"]),
+            text(&webhook["name"])
+        );
+    }
+    args.afterwards(&webhook, "paused", said).await
+}
+
+async fn enable(args: ResumeArgs) -> Result<String, Failure> {
+    let NamedArgs {
+        connection,
+        tenant,
+        webhook,
+    } = &args.named;
+    let client = Client::new(connection)?;
+    let path = ["tenants", tenant, "webhooks", webhook];
+    let before = client.get(&path, &[]).await?.body;
+    let webhook = switch(&args.named, "enable").await?;
     let title = title(&webhook);
-    Ok(match verb {
-        "pause" => format!(
-            "Paused {title}. Its deliveries are parked; afterwards:\n  ringback webhook resume {tenant} {name}\n  ringback replay {tenant} {name} --reason paused"
-        ),
-        _ => format!(
-            "Resumed {title}. What was parked meanwhile is sent by:\n  ringback replay {tenant} {name} --reason paused"
-        ),
-    })
+    if before["generation"] == webhook["generation"] {
+        return match args.named.connection.json {
+            true => Ok(table::json(&webhook)),
+            false => Ok(format!("Nothing to do: {title} is not disabled.")),
+        };
+    }
+    args.afterwards(&webhook, "disabled", format!("Enabled {title}."))
+        .await
+}
+
+impl ResumeArgs {
+    /// Replays what was parked for this reason, and says so after `said`.
+    async fn afterwards(
+        &self,
+        webhook: &Value,
+        reason: &str,
+        said: String,
+    ) -> Result<String, Failure> {
+        let connection = &self.named.connection;
+        let client = Client::new(connection)?;
+        let (tenant, name) = (text(&webhook["tenant"]), text(&webhook["name"]));
+        let replayed = self.replay.replay(&client, &tenant, &name, reason).await?;
+        Ok(match connection.json {
+            true => table::json(webhook),
+            false => format!("{said} {replayed}"),
+        })
+    }
 }
 
 async fn remove(args: NamedArgs) -> Result<String, Failure> {
@@ -314,10 +472,26 @@ fn title(webhook: &Value) -> String {
 }
 
 fn state(webhook: &Value) -> &'static str {
-    if webhook["enabled"] == true {
-        "on"
-    } else {
-        "paused"
+    let health = webhook["health"]["state"].as_str();
+    match (webhook["enabled"] == true, health) {
+        (false, _) => "paused",
+        (true, Some("disabled")) => "disabled",
+        (true, Some("failing")) => "failing",
+        (true, _) => "on",
+    }
+}
+
+/// `disabled since …: 50 of 50 attempts failed`
+fn health(webhook: &Value) -> String {
+    let health = &webhook["health"];
+    match health["since"].is_null() {
+        true => text(&health["state"]),
+        false => format!(
+            "{} since {}: {}",
+            text(&health["state"]),
+            moment(&health["since"]),
+            text(&health["reason"])
+        ),
     }
 }
 

@@ -41,9 +41,13 @@ pub(super) async fn run(args: TestArgs) -> Result<String, Failure> {
     let sent = client.post(&path, &form).await?.body;
     let event = text(&sent["event"]);
     if let Some(warning) = list(&sent, "warnings").first() {
+        let warning = text(warning);
+        let verb = match warning.contains("disabled") {
+            true => "enable",
+            false => "resume",
+        };
         return Err(Failure::new(format!(
-            "event {event}: {}; `ringback webhook resume` switches it on",
-            text(warning)
+            "event {event}: {warning}; `ringback webhook {verb}` switches it on"
         )));
     }
     let Some(attempt) = wait_for_attempt(&client, &args, &sent).await? else {

@@ -33,6 +33,7 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     }
     problems.section("ingest", config.ingest.problems());
     problems.section("dispatcher", config.dispatcher.problems());
+    problems.section("metrics", config.metrics.problems());
     problems.section("telemetry", config.telemetry.problems());
     problems.0
 }

@@ -298,6 +298,38 @@ fn secrets_open_and_are_never_shown() {
     config.key_ring().unwrap();
 }
 
+/// Each raw topic is a table of its own, and names a row of the table of topics.
+#[test]
+fn raw_topics_are_tables() {
+    let file = "\
+[[ingest.raw]]
+source = 'asterisk'
+[ingest.raw.mapping]
+type = 'cdr.completed'
+tenant = 'acme'
+id-from = ['uniqueid', 'sequence']
+
+[[ingest.raw]]
+source = 'kamailio'
+mapping = { type-from = 'event', tenant-from = 'domain', types = { answer = 'call.leg.answered' } }
+";
+    let config = given(file, &[], &[]).config();
+    assert_eq!(config.topics().raw, ["asterisk", "kamailio"]);
+    assert_eq!(config.ingest.raw[0].mapping.id_from.len(), 2);
+    let untyped = "[[ingest.raw]]\nsource = 'asterisk'\nmapping.tenant = 'acme'\n";
+    let mistakes = given(untyped, &[], &[]).mistakes();
+    assert!(
+        mistakes[0].contains("\"asterisk\": nothing says the event type"),
+        "{mistakes:?}"
+    );
+    let unknown = "[[ingest.raw]]\nsource = 'asterisk'\nmapping.typ = 'a'\n";
+    let mistakes = given(unknown, &[], &[]).mistakes();
+    assert!(
+        mistakes[0].contains("ingest.raw") && mistakes[0].contains("typ"),
+        "{mistakes:?}"
+    );
+}
+
 /// Wherever a secret is misplaced, misspelt or malformed: no message repeats it.
 #[test]
 fn no_mistake_repeats_a_secret() {

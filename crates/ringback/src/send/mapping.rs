@@ -1,25 +1,19 @@
-//! From a PBX's own JSON line to an event: where type, tenant, id, subject and time come from.
+//! The mapping of `ringback send`: flags over a mapping file, and an id for every line.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
-use ringback_core::event::{Source, TenantId, derive_id};
+use ringback_producer::mapping::{MappingConfig, Records, Unmappable};
 use serde::Deserialize;
-use serde_json::Value;
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::fields::{Field, parse_time};
 use crate::failure::Failure;
 
-/// The mapping as flags; the same names stand in a mapping file.
-#[derive(Args, Deserialize, Default, Clone, Debug)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+/// The mapping as flags; the same names stand in a mapping file ([`MappingConfig`]).
+#[derive(Args, Default, Clone, Debug)]
 pub(crate) struct MappingArgs {
     /// Event type of every line
     #[arg(long = "type", value_name = "TYPE")]
-    #[serde(rename = "type")]
     kind: Option<String>,
     /// Field that holds the event type (dotted path or JSON pointer)
     #[arg(long, value_name = "FIELD")]
@@ -52,10 +46,7 @@ pub(crate) struct MappingArgs {
     /// TOML file with these names as keys, and a table `[types]` from the values of `type-from` to
     /// event types (lines with other values are skipped); flags win
     #[arg(long, value_name = "FILE")]
-    #[serde(skip)]
     mapping: Option<PathBuf>,
-    #[arg(skip)]
-    types: BTreeMap<String, String>,
 }
 
 /// How lines become events.
@@ -65,39 +56,6 @@ pub(crate) enum Mapping {
     Events,
     /// They are a PBX's own records, which become the data of events.
     Records(Box<Records>),
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Records {
-    kind: From,
-    types: BTreeMap<String, String>,
-    tenant: Option<From>,
-    id: Vec<Field>,
-    subject: Option<Field>,
-    subject_prefix: String,
-    time: Option<Field>,
-    zone: String,
-    source: Source,
-}
-
-#[derive(Clone, Debug)]
-enum From {
-    Constant(String),
-    Field(Field),
-}
-
-/// A line that makes no event.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Unmappable {
-    pub(crate) code: &'static str,
-    pub(crate) reason: String,
-}
-
-fn unmappable(code: &'static str, reason: impl Into<String>) -> Unmappable {
-    Unmappable {
-        code,
-        reason: reason.into(),
-    }
 }
 
 impl Mapping {
@@ -113,75 +71,30 @@ impl Mapping {
                     Failure::usage(format!("reading the mapping {shown}: {error}"))
                 })?
             }
-            None => MappingArgs::default(),
+            None => MappingConfig::default(),
         };
-        Self::new(flags.clone(), file)
+        Self::new(flags.clone().over(file))
     }
 
     /// A mapping from the text of a mapping file.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let file = toml::from_str(text)
             .map_err(|error| Failure::usage(format!("reading the mapping: {error}")))?;
-        Self::new(MappingArgs::default(), file)
+        Self::new(file)
     }
 
-    fn new(flags: MappingArgs, file: MappingArgs) -> Result<Self, Failure> {
-        let either = |flag: Option<String>, key: Option<String>| flag.or(key);
-        // A constant on the command line also beats a field in the file.
-        let from = |constant: Option<String>, field: Option<String>| {
-            constant
-                .map(From::Constant)
-                .or(field.map(|field| From::Field(Field::new(&field))))
-        };
-        let kind = from(flags.kind, flags.type_from).or(from(file.kind, file.type_from));
-        let tenant = from(flags.tenant, flags.tenant_from).or(from(file.tenant, file.tenant_from));
-        let id = if flags.id_from.is_empty() {
-            file.id_from
-        } else {
-            flags.id_from
-        };
-        let subject = either(flags.subject_from, file.subject_from);
-        let time = either(flags.time_from, file.time_from);
-        let Some(kind) = kind else {
-            let texts = [
-                &flags.subject_prefix,
-                &flags.time_zone,
-                &flags.source,
-                &file.subject_prefix,
-                &file.time_zone,
-                &file.source,
-            ];
-            let mapped = [tenant.is_some(), subject.is_some(), time.is_some()];
-            if mapped.contains(&true)
-                || !id.is_empty()
-                || !file.types.is_empty()
-                || texts.iter().any(|text| text.is_some())
-            {
-                return Err(Failure::usage(
-                    "the lines are mapped, but nothing says their event type: add --type or --type-from",
-                ));
-            }
+    fn new(config: MappingConfig) -> Result<Self, Failure> {
+        if config.is_empty() {
             return Ok(Self::Events);
-        };
-        let zone = either(flags.time_zone, file.time_zone).unwrap_or_else(|| "Z".to_owned());
-        if parse_time("2026-01-01 00:00:00", &zone).is_none() {
-            return Err(Failure::usage(format!(
-                "--time-zone {zone:?}: use Z or an offset such as +02:00"
-            )));
         }
-        let source = either(flags.source, file.source).unwrap_or_else(|| "pbx".to_owned());
-        let source = Source::parse(&source).map_err(Failure::usage)?;
-        Ok(Self::Records(Box::new(Records {
-            kind,
-            types: file.types,
-            tenant,
-            id: id.iter().map(|field| Field::new(field)).collect(),
-            subject: subject.map(|field| Field::new(&field)),
-            subject_prefix: either(flags.subject_prefix, file.subject_prefix).unwrap_or_default(),
-            time: time.map(|field| Field::new(&field)),
-            zone,
-            source,
-        })))
+        if config.kind.is_none() && config.type_from.is_none() {
+            return Err(Failure::usage(
+                "the lines are mapped, but nothing says their event type: add --type or --type-from",
+            ));
+        }
+        let records = Records::new(config)
+            .map_err(|error| Failure::usage(format!("the mapping cannot be used: {error}")))?;
+        Ok(Self::Records(Box::new(records)))
     }
 
     /// The event of a line, as a line; `None` when the mapping leaves it out.
@@ -190,7 +103,40 @@ impl Mapping {
     pub(crate) fn event(&self, line: &[u8]) -> Result<Option<Vec<u8>>, Unmappable> {
         match self {
             Self::Events => Ok(Some(with_id(line))),
-            Self::Records(records) => records.event(line),
+            Self::Records(records) if records.gives_ids() => records.event(line),
+            Self::Records(records) => Ok(records.event(line)?.map(|event| with_id(&event))),
+        }
+    }
+}
+
+impl MappingArgs {
+    /// Flags win. A constant on the command line also beats a field in the file.
+    fn over(self, file: MappingConfig) -> MappingConfig {
+        let pair = |constant: Option<String>, field: Option<String>, in_file| match constant
+            .is_some()
+            || field.is_some()
+        {
+            true => (constant, field),
+            false => in_file,
+        };
+        let (kind, type_from) = pair(self.kind, self.type_from, (file.kind, file.type_from));
+        let in_file = (file.tenant, file.tenant_from);
+        let (tenant, tenant_from) = pair(self.tenant, self.tenant_from, in_file);
+        MappingConfig {
+            kind,
+            type_from,
+            tenant,
+            tenant_from,
+            id_from: match self.id_from.is_empty() {
+                true => file.id_from,
+                false => self.id_from,
+            },
+            subject_from: self.subject_from.or(file.subject_from),
+            subject_prefix: self.subject_prefix.or(file.subject_prefix),
+            time_from: self.time_from.or(file.time_from),
+            time_zone: self.time_zone.or(file.time_zone),
+            source: self.source.or(file.source),
+            types: file.types,
         }
     }
 }
@@ -222,103 +168,10 @@ fn with_id(line: &[u8]) -> Vec<u8> {
     }
 }
 
-impl Records {
-    fn event(&self, line: &[u8]) -> Result<Option<Vec<u8>>, Unmappable> {
-        let text = std::str::from_utf8(line).map_err(|error| {
-            unmappable(
-                "not_utf8",
-                format!("not UTF-8 from byte {} on", error.valid_up_to()),
-            )
-        })?;
-        let raw: &RawValue = serde_json::from_str(text)
-            .map_err(|error| unmappable("not_json", format!("not JSON: {error}")))?;
-        let value: Value = serde_json::from_str(text)
-            .map_err(|error| unmappable("not_json", format!("not JSON: {error}")))?;
-        if !value.is_object() {
-            return Err(unmappable(
-                "data_not_object",
-                "the line is not a JSON object",
-            ));
-        }
-        let Some(kind) = self.kind(&value)? else {
-            return Ok(None);
-        };
-        let mut event = serde_json::Map::new();
-        event.insert("type".to_owned(), kind.into());
-        let tenant = self
-            .tenant
-            .as_ref()
-            .map(|tenant| take(tenant, &value))
-            .transpose()?;
-        event.insert("id".to_owned(), self.id(tenant.as_deref(), &value)?.into());
-        if let Some(tenant) = tenant {
-            event.insert("tenant".to_owned(), tenant.into());
-        }
-        event.insert("source".to_owned(), self.source.as_str().into());
-        if let Some(field) = &self.subject {
-            let subject = need(field, &value)?;
-            event.insert(
-                "subject".to_owned(),
-                format!("{}{subject}", self.subject_prefix).into(),
-            );
-        }
-        if let Some(field) = &self.time {
-            let text = need(field, &value)?;
-            let time = parse_time(&text, &self.zone).ok_or_else(|| {
-                let reason = format!("the time {text:?} in {} cannot be read", field.name());
-                unmappable("illegal_attribute", reason)
-            })?;
-            event.insert("time".to_owned(), time.to_string().into());
-        }
-        let mut out = Value::Object(event).to_string().into_bytes();
-        // The data goes in as it stands in the line, byte for byte.
-        out.pop();
-        out.extend_from_slice(b",\"data\":");
-        out.extend_from_slice(raw.get().as_bytes());
-        out.push(b'}');
-        Ok(Some(out))
-    }
-
-    fn kind(&self, value: &Value) -> Result<Option<String>, Unmappable> {
-        let kind = take(&self.kind, value)?;
-        if self.types.is_empty() || matches!(self.kind, From::Constant(_)) {
-            return Ok(Some(kind));
-        }
-        Ok(self.types.get(&kind).cloned())
-    }
-
-    fn id(&self, tenant: Option<&str>, value: &Value) -> Result<String, Unmappable> {
-        if self.id.is_empty() {
-            return Ok(Uuid::now_v7().as_hyphenated().to_string());
-        }
-        let parts: Result<Vec<_>, _> = self.id.iter().map(|field| need(field, value)).collect();
-        // With a tenant's own token the tenant is not in the line; its id need not be either.
-        let tenant = TenantId::parse(tenant.unwrap_or("own"))
-            .map_err(|error| unmappable("illegal_attribute", error.to_string()))?;
-        Ok(derive_id(&tenant, &self.source, &parts?.join("/"))
-            .as_hyphenated()
-            .to_string())
-    }
-}
-
-fn take(from: &From, value: &Value) -> Result<String, Unmappable> {
-    match from {
-        From::Constant(text) => Ok(text.clone()),
-        From::Field(field) => need(field, value),
-    }
-}
-
-fn need(field: &Field, value: &Value) -> Result<String, Unmappable> {
-    field.text(value).ok_or_else(|| {
-        unmappable(
-            "illegal_attribute",
-            format!("the field {} is missing or empty", field.name()),
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     const ASTERISK: &str = r#"

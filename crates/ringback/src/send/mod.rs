@@ -1,7 +1,6 @@
 //! `ringback send`: JSON lines from files or standard input become events.
 
 mod client;
-mod fields;
 mod mapping;
 mod report;
 mod source;

@@ -1,14 +1,14 @@
-//! Fields of a JSON line, and the times that PBXs write.
+//! Fields of a JSON record, and the times that PBXs write.
 
 use ringback_core::time::Timestamp;
 use serde_json::Value;
 
 /// Where a value stands in a line: a dotted path (`call.id`) or a JSON pointer (`/call/id`).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Field(String);
+pub(super) struct Field(String);
 
 impl Field {
-    pub(crate) fn new(text: &str) -> Self {
+    pub(super) fn new(text: &str) -> Self {
         match text.starts_with('/') {
             true => Self(text.to_owned()),
             false => Self(format!("/{}", text.replace('.', "/"))),
@@ -16,7 +16,7 @@ impl Field {
     }
 
     /// Its value as text; `None` when it is missing, null, empty, or not a plain value.
-    pub(crate) fn text(&self, line: &Value) -> Option<String> {
+    pub(super) fn text(&self, line: &Value) -> Option<String> {
         match line.pointer(&self.0)? {
             Value::String(text) if !text.is_empty() => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
@@ -25,14 +25,14 @@ impl Field {
         }
     }
 
-    pub(crate) fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.0
     }
 }
 
 /// Reads a time as PBXs write it: RFC 3339; `2026-11-21 03:19:59` in `zone` (`Z` or `+02:00`); Unix
 /// seconds or milliseconds, whole or not.
-pub(crate) fn parse_time(text: &str, zone: &str) -> Option<Timestamp> {
+pub(super) fn parse_time(text: &str, zone: &str) -> Option<Timestamp> {
     let text = text.trim();
     if let Ok(number) = text.parse::<f64>() {
         // Seconds until the year 5138, milliseconds beyond.

@@ -1,0 +1,239 @@
+//! Contract R15: 200 events/s over 100 webhooks, first with all healthy, then with 10 that hang for 10 s.
+//! What the others notice of it: the time from the event being sent to the ingest to its arrival.
+//!
+//! `isolation [local|kafka] [SECONDS]`, the seconds of each of the two measurements.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use ringback_bench::{configure, ingest};
+use ringback_core::log::Log;
+use ringback_core::schedule::Schedule;
+use ringback_core::topics::{Topics, TopicsConfig};
+use ringback_dispatcher::{Dispatcher, Environment};
+use ringback_log::kafka::{KafkaConfig, KafkaLog};
+use ringback_log::local::{LocalLog, LocalOptions};
+use ringback_telemetry::{Health, Metrics};
+use ringback_tests::kafka::{KafkaOptions, KafkaServer};
+use ringback_tests::rig::keys;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const WEBHOOKS: usize = 100;
+const HANGING: usize = 10;
+const HANG: Duration = Duration::from_secs(10);
+const PER_SECOND: u32 = 200;
+/// Not measured: connections are made, and in the second half the hanging webhooks fill up.
+const LEAD_IN: Duration = Duration::from_secs(12);
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let engine = args.next().unwrap_or_else(|| "local".to_owned());
+    let seconds = args
+        .next()
+        .map_or(30, |n| n.parse().expect("SECONDS is a number"));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let config = TopicsConfig {
+        replication: 1,
+        ..TopicsConfig::default()
+    };
+    let topics = Topics::new(&config, Schedule::default().tiers());
+    let _ = ringback_dispatcher::Http::new(&Default::default(), keys());
+    let length = Duration::from_secs(seconds);
+    match engine.as_str() {
+        "kafka" => {
+            let options = KafkaOptions {
+                perf: true,
+                ..Default::default()
+            };
+            let server = KafkaServer::start_with(&options).unwrap();
+            let config = KafkaConfig {
+                bootstrap: server.bootstrap().to_owned(),
+                ..Default::default()
+            };
+            let log = KafkaLog::open(config, topics).unwrap();
+            runtime.block_on(run(log, &engine, length));
+        }
+        "local" => {
+            let dir = tempfile::tempdir().unwrap();
+            let log = LocalLog::open(dir.path(), topics, LocalOptions::default()).unwrap();
+            runtime.block_on(run(log, &engine, length));
+        }
+        other => panic!("{other:?} is no engine: use local or kafka"),
+    }
+    runtime.shutdown_background();
+}
+
+/// An event that came to a webhook, and when.
+struct Arrival {
+    n: usize,
+    at: Instant,
+}
+
+/// Serves every webhook at its own path; while `hanging`, the first ones answer after a long time.
+async fn receive(hanging: Arc<AtomicBool>) -> (Vec<String>, mpsc::UnboundedReceiver<Arrival>) {
+    let (arrivals, received) = mpsc::unbounded_channel();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let (arrivals, hanging) = (arrivals.clone(), hanging.clone());
+            let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                let (arrivals, hanging) = (arrivals.clone(), hanging.clone());
+                async move {
+                    let at = Instant::now();
+                    let webhook: usize = request.uri().path()[1..].parse().unwrap();
+                    let body = request.into_body().collect().await.unwrap().to_bytes();
+                    let n = number(&body);
+                    let _ = arrivals.send(Arrival { n, at });
+                    if webhook < HANGING && hanging.load(Ordering::Relaxed) {
+                        tokio::time::sleep(HANG).await;
+                    }
+                    Ok::<_, Infallible>(hyper::Response::new(Full::new(Bytes::new())))
+                }
+            });
+            let io = TokioIo::new(stream);
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
+        }
+    });
+    let urls = (0..WEBHOOKS).map(|n| format!("http://{address}/{n}"));
+    (urls.collect(), received)
+}
+
+/// The data ends the body: …"n":123}}
+fn number(body: &[u8]) -> usize {
+    let text = std::str::from_utf8(body).unwrap();
+    let (_, digits) = text.trim_end_matches('}').rsplit_once(':').unwrap();
+    digits.parse().unwrap()
+}
+
+async fn run<L: Log>(log: L, engine: &str, length: Duration) {
+    let problems = tokio::task::spawn_blocking({
+        let log = log.clone();
+        move || log.create_topics()
+    });
+    assert_eq!(problems.await.unwrap().unwrap(), []);
+    let hanging = Arc::new(AtomicBool::new(false));
+    let (urls, mut received) = receive(hanging.clone()).await;
+    let token = configure(&log, &urls);
+    let metrics = Metrics::new();
+    let environment = Environment {
+        config: ringback_dispatcher::Config::default(),
+        schedule: Schedule::default(),
+        clock: ringback_log::system_clock(),
+        metrics: metrics.clone(),
+        health: Health::new(),
+    };
+    let dispatcher = Dispatcher::start(&log, environment, keys()).unwrap();
+    let ingest = ingest(&log, metrics.clone()).await;
+    let mut load = Load {
+        client: reqwest::Client::builder().no_proxy().build().unwrap(),
+        ingest,
+        token,
+        sent: Vec::new(),
+    };
+    let mut p99 = Vec::new();
+    let mut names = ["baseline_p99", "healthy_p99"].into_iter();
+    for hang in [false, true] {
+        hanging.store(hang, Ordering::Relaxed);
+        load.send_for(LEAD_IN).await;
+        let from = load.sent.len();
+        load.send_for(length).await;
+        let mut delays = load.delays(from, &mut received).await;
+        delays.sort();
+        let of = |share: usize| delays[delays.len() * share / 100].as_secs_f64() * 1000.0;
+        let name = names.next().unwrap();
+        println!(
+            "{engine}, hanging: {hang}: {} deliveries, median {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
+            delays.len(),
+            of(50),
+            of(99),
+            delays[delays.len() - 1].as_secs_f64() * 1000.0
+        );
+        println!("figure isolation.{name} {:.1} ms", of(99));
+        p99.push(of(99));
+    }
+    println!("figure isolation.ratio {:.2} x", p99[1] / p99[0]);
+    for line in metrics.expose().lines() {
+        if line.starts_with("ringback_deliveries_deferred") || line.contains("attempts_total{") {
+            println!("{line}");
+        }
+    }
+    // Its hanging requests are let go.
+    drop(dispatcher);
+}
+
+struct Load {
+    client: reqwest::Client,
+    ingest: String,
+    token: String,
+    /// When each event was sent.
+    sent: Vec<Instant>,
+}
+
+impl Load {
+    /// Sends at the rate, whatever becomes of it.
+    async fn send_for(&mut self, length: Duration) {
+        let mut every = tokio::time::interval(Duration::from_secs(1) / PER_SECOND);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
+        let end = Instant::now() + length;
+        while Instant::now() < end {
+            every.tick().await;
+            let n = self.sent.len();
+            let kind = n % WEBHOOKS;
+            let body = format!(r#"{{"type":"cdr.kind_{kind}","data":{{"n":{n}}}}}"#);
+            self.sent.push(Instant::now());
+            let request = self.client.post(&self.ingest).bearer_auth(&self.token);
+            let request = request
+                .header("content-type", "application/json")
+                .body(body);
+            tokio::spawn(async move {
+                let status = request.send().await.unwrap().status().as_u16();
+                assert_eq!(status, 202);
+            });
+        }
+    }
+
+    /// How long the events from this one on took to webhooks that never hang; all must come, once.
+    async fn delays(
+        &self,
+        from: usize,
+        received: &mut mpsc::UnboundedReceiver<Arrival>,
+    ) -> Vec<Duration> {
+        let healthy = |n: &usize| n % WEBHOOKS >= HANGING;
+        let mut missing: std::collections::HashSet<_> =
+            (from..self.sent.len()).filter(healthy).collect();
+        let mut delays = Vec::with_capacity(missing.len());
+        while !missing.is_empty() {
+            let next = tokio::time::timeout(Duration::from_secs(60), received.recv());
+            let Ok(Some(Arrival { n, at })) = next.await else {
+                panic!("{} events to healthy webhooks do not arrive", missing.len());
+            };
+            if missing.remove(&n) {
+                delays.push(at - self.sent[n]);
+            }
+        }
+        delays
+    }
+}

@@ -1,0 +1,119 @@
+//! When a webhook is disabled: pure, with all numbers configurable.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::duration_text;
+
+/// The policy of disablement (contract R14). Two rules, either of which disables; a webhook is
+/// *failing* as soon as half of the evidence of a rule is there: half the attempts, half the times.
+///
+/// 1. Many: of at least `attempts` attempts within `window`, `failed_percent` or more failed, and it
+///    has been failing without a success for `silence`.
+/// 2. Few: all of at least `slow_attempts` attempts within `slow_window` failed, and it has been
+///    failing for all of that time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthPolicy {
+    /// How far back the first rule looks.
+    #[serde(with = "duration_text")]
+    pub window: Duration,
+    /// How many of the attempts must have failed, in percent.
+    pub failed_percent: u32,
+    /// How many attempts it takes.
+    pub attempts: u32,
+    /// For how long there must have been failures and no success.
+    #[serde(with = "duration_text")]
+    pub silence: Duration,
+    /// How far back the second rule looks.
+    #[serde(with = "duration_text")]
+    pub slow_window: Duration,
+    /// How many attempts it takes, all of them failed.
+    pub slow_attempts: u32,
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Default for HealthPolicy {
+    fn default() -> Self {
+        Self {
+            window: 24 * HOUR,
+            failed_percent: 95,
+            attempts: 50,
+            silence: 6 * HOUR,
+            slow_window: 120 * HOUR,
+            slow_attempts: 12,
+        }
+    }
+}
+
+/// Numbers that make no policy.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{key}: {rule}")]
+pub struct InvalidPolicy {
+    /// Which number.
+    pub key: &'static str,
+    /// What is allowed.
+    pub rule: &'static str,
+}
+
+impl HealthPolicy {
+    /// Everything that is wrong with these numbers.
+    pub fn problems(&self) -> Vec<InvalidPolicy> {
+        let mut problems = Vec::new();
+        let mut need = |holds: bool, key, rule| {
+            if !holds {
+                problems.push(InvalidPolicy { key, rule });
+            }
+        };
+        let day = 24 * HOUR;
+        need(
+            (51..=100).contains(&self.failed_percent),
+            "failed_percent",
+            "use 51 to 100: a webhook that works more often than not stays",
+        );
+        need(self.attempts >= 2, "attempts", "use at least 2");
+        need(self.slow_attempts >= 2, "slow_attempts", "use at least 2");
+        need(!self.silence.is_zero(), "silence", "use more than 0");
+        need(
+            self.silence <= self.window,
+            "silence",
+            "use at most window, or the rule never holds",
+        );
+        need(
+            self.window <= self.slow_window,
+            "slow_window",
+            "use at least window",
+        );
+        need(
+            self.slow_window <= 30 * day,
+            "slow_window",
+            "use at most 30d: each webhook's counts are kept for so long",
+        );
+        problems
+    }
+
+    /// The same with half of everything that counts as evidence.
+    pub(super) fn half(self) -> Self {
+        Self {
+            window: self.window / 2,
+            attempts: self.attempts.div_ceil(2),
+            silence: self.silence / 2,
+            slow_window: self.slow_window / 2,
+            slow_attempts: self.slow_attempts.div_ceil(2),
+            ..self
+        }
+    }
+
+    /// For how long counts matter.
+    pub(super) fn memory(&self) -> Duration {
+        self.window.max(self.slow_window)
+    }
+
+    /// How fine counts are kept: a 120th of the memory, an hour by default. Shortened policies, as
+    /// in tests and in the demo, keep the same shape.
+    pub(super) fn bucket(&self) -> Duration {
+        (self.memory() / 120).max(Duration::from_millis(1))
+    }
+}

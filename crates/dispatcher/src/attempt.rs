@@ -1,0 +1,103 @@
+//! One attempt: whether the delivery may still be sent, the request, and what it told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringback_core::lane::Signal;
+use ringback_core::log::Log;
+use ringback_core::record::Reason;
+use ringback_core::time::Timestamp;
+use ringback_core::verdict::Verdict;
+use ringback_core::webhook::Webhook;
+use ringback_telemetry::{Gauge, Histogram};
+
+use crate::dispatcher::Shared;
+use crate::route::{Job, Parking};
+use crate::send::Transport;
+use crate::settle::AttemptMade;
+
+/// No request was made.
+const UNSENT: (Duration, Signal) = (Duration::ZERO, Signal::None);
+
+/// One attempt, if the delivery may still be sent. Returns how long the receiver took, and what that
+/// told about it.
+pub(crate) async fn attempt<L: Log, T: Transport>(
+    shared: &Shared<L, T>,
+    job: Job,
+) -> (Duration, Signal) {
+    // DL6: what is sent is sent on configuration that is known to be current.
+    shared.fresh().await;
+    let started = shared.now();
+    let webhook = match sendable(shared, &job, started) {
+        Ok(webhook) => webhook,
+        Err(parking) => {
+            shared.settler.park(job, parking);
+            return UNSENT;
+        }
+    };
+    if !job.work.owned.is_owned() {
+        // Taken away before it was sent: the new owner sends it.
+        return UNSENT;
+    }
+    match shared
+        .transport
+        .send(&webhook, &job.delivery, job.body(), started)
+        .await
+    {
+        Ok(sent) => {
+            let took = sent.took;
+            let verdict = Verdict::on(sent.outcome, webhook.acknowledge);
+            let signal = Signal::of(sent.outcome, verdict, sent.retry_after);
+            let ended = shared.now();
+            shared
+                .metrics
+                .observe(Histogram::AttemptSeconds, &[], took.as_secs_f64());
+            shared
+                .metrics
+                .set(Gauge::InFlight, &[], shared.lanes.in_flight() as f64);
+            shared.settler.attempted(
+                job,
+                AttemptMade {
+                    webhook,
+                    started,
+                    ended,
+                    sent,
+                },
+            );
+            (took, signal)
+        }
+        Err(unsendable) => {
+            let detail = Some(unsendable.to_string());
+            shared.settler.park(
+                job,
+                Parking {
+                    reason: Reason::Undeliverable,
+                    detail,
+                },
+            );
+            UNSENT
+        }
+    }
+}
+
+/// The webhook as it is configured now, or why nothing may be sent to it.
+fn sendable<L: Log, T: Transport>(
+    shared: &Shared<L, T>,
+    job: &Job,
+    now: Timestamp,
+) -> Result<Arc<Webhook>, Parking> {
+    let directory = shared.directory.read();
+    let Some(webhook) = directory.webhook_by_id(job.delivery.webhook) else {
+        return Err(Parking::because(Reason::Removed));
+    };
+    if !webhook.enabled {
+        return Err(Parking::because(Reason::Paused));
+    }
+    if directory.is_disabled(webhook) {
+        return Err(Parking::because(Reason::Disabled));
+    }
+    if shared.schedule.expired(job.delivery.began(), now) {
+        return Err(Parking::because(Reason::Expired));
+    }
+    Ok(webhook.clone())
+}

@@ -1,0 +1,92 @@
+//! Compare-and-set of configuration records.
+
+use std::sync::Arc;
+
+use ringback_core::log::{LogError, Revision, WriteError, partition_of};
+use ringback_core::topics::{Cleanup, Partition, TopicId};
+
+use super::SimLog;
+use super::faults::SetFault;
+use super::state::{Content, Place, State};
+
+impl SimLog {
+    pub(super) fn set(
+        &self,
+        topic: TopicId,
+        key: &str,
+        expected: Option<Revision>,
+        value: Option<&[u8]>,
+    ) -> Result<Revision, WriteError> {
+        let spec = self.topics.spec(topic);
+        let doing = format!("writing {key} to topic {}", spec.full_name);
+        let engine = self.engine();
+        let mut state = engine.state.lock();
+        self.reachable(&state, &doing)?;
+        let index = partition_of(key.as_bytes(), spec.partitions);
+        let place = state.place(&self.topics, Partition { topic, index })?;
+        let seed = state.seed;
+        let stored = &mut state.topics[place.topic];
+        if stored.cleanup != Cleanup::Compact {
+            let reason = "compare-and-set works on compacted topics only";
+            return Err(LogError::permanent(doing, reason).into());
+        }
+        stored.sets += 1;
+        let (name, number) = (stored.name.clone(), stored.sets);
+        let fault = state.faults.of_set(seed, &name, number);
+        let writing = Writing {
+            place,
+            key,
+            now: engine.clock.now(),
+        };
+        if fault == Some(SetFault::Conflict) {
+            let there = writing.current(&state);
+            let rival = there.map_or(value.map(<[u8]>::to_vec), |(_, value)| value);
+            // Removing what is not there is no change that could conflict.
+            if rival.is_some() {
+                writing.write(&mut state, rival.as_deref());
+                state.seen.conflicts += 1;
+            }
+        }
+        let current = writing.current(&state).map(|(revision, _)| revision);
+        if current != expected {
+            return Err(WriteError::Conflict { current });
+        }
+        if fault == Some(SetFault::Fail) {
+            state.seen.unknown_sets += 1;
+            return Err(LogError::retriable(doing, "asked to fail").into());
+        }
+        let revision = writing.write(&mut state, value);
+        if fault == Some(SetFault::LoseAnswer) {
+            state.seen.unknown_sets += 1;
+            return Err(LogError::retriable(doing, "asked to lose the answer").into());
+        }
+        revision.ok_or_else(|| LogError::permanent(doing, "the partition is gone").into())
+    }
+}
+
+struct Writing<'a> {
+    place: Place,
+    key: &'a str,
+    now: ringback_core::time::Timestamp,
+}
+
+impl Writing<'_> {
+    /// Revision and value of the record that is there, unless it was removed.
+    fn current(&self, state: &State) -> Option<(Revision, Option<Vec<u8>>)> {
+        let records = state.records(self.place)?;
+        let newest = records.newest_of(self.key.as_bytes())?;
+        let value = newest.content.value.clone()?;
+        Some((Revision(newest.offset), Some(value)))
+    }
+
+    fn write(&self, state: &mut State, value: Option<&[u8]>) -> Option<Revision> {
+        let content = Arc::new(Content {
+            key: Some(self.key.as_bytes().to_vec()),
+            headers: Vec::new(),
+            value: value.map(<[u8]>::to_vec),
+        });
+        let (offset, _) = state.records_mut(self.place)?.push(content, self.now);
+        state.version += 1;
+        Some(Revision(offset))
+    }
+}

@@ -1,0 +1,501 @@
+//! The service: one thread that reads attempts, writes verdicts and snapshots, and commits.
+
+use std::collections::HashMap;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ringback_core::health::{Snapshot, State};
+use ringback_core::invariant::{self, Invariant};
+use ringback_core::log::{
+    Append, AppendError, Assignment, Committed, Consumer, Handler, Log, LogError, Offset, Reader,
+    Record, Waker,
+};
+use ringback_core::record::{Attempt, HeaderBuf};
+use ringback_core::time::Clock;
+use ringback_core::topics::{Partition, Role, TopicId};
+use ringback_log::directory::LiveDirectory;
+use ringback_telemetry::{ComponentHealth, Counter, Gauge, Health, Metrics};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::append::Appends;
+use crate::config::Config;
+use crate::fold::Fold;
+use crate::verdict::Verdict;
+
+const GROUP: &str = "metrics";
+/// The longest an idle service waits; it is woken when there is something to do.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long it waits after a failure before it tries again.
+const BACKOFF: Duration = Duration::from_millis(200);
+/// How often it looks for windows that nobody needs.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// A webhook is new to nobody this long after an attempt: if it is not configured, it was removed.
+const SETTLED: Duration = Duration::from_secs(3600);
+/// Attempts taken from one partition per turn.
+const TURN: usize = 1024;
+/// How long giving up partitions may take.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why the metrics component does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log cannot be used.
+    #[error("starting metrics: {0}")]
+    Log(#[from] LogError),
+    /// The table of topics does not fit.
+    #[error("starting metrics: {0}")]
+    Topics(&'static str),
+    /// The thread cannot be started.
+    #[error("starting the thread of metrics: {0}")]
+    Thread(std::io::Error),
+}
+
+/// What the service needs besides the log.
+pub struct Environment {
+    /// Its settings.
+    pub config: Config,
+    /// Where it counts.
+    pub metrics: Metrics,
+    /// Where it says whether it is ready.
+    pub health: Health,
+    /// The clock: the system's, or a simulated one. Verdicts use the log's.
+    pub clock: Clock,
+}
+
+/// The running metrics component. [`drain`](Self::drain) it; dropped, it stops as well, waiting for
+/// its thread.
+pub struct MetricsService {
+    stop: CancellationToken,
+    waker: Waker,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl MetricsService {
+    /// Joins the group that folds attempts.
+    pub fn start<L: Log>(log: &L, environment: Environment) -> Result<Self, StartError> {
+        let missing = StartError::Topics("a topic is missing from the table");
+        let topics = log.topics().clone();
+        let find = |role| topics.find(role);
+        let (Some(attempts), Some(windows), Some(health), Some(notices)) = (
+            find(Role::Attempts),
+            find(Role::Windows),
+            find(Role::Health),
+            find(Role::SystemEvents),
+        ) else {
+            return Err(missing);
+        };
+        if topics.spec(attempts).partitions != topics.spec(windows).partitions {
+            let text = "attempts and windows need the same number of partitions";
+            return Err(StartError::Topics(text));
+        }
+        let consumer = log.consumer(GROUP, &[attempts])?;
+        let Environment {
+            config,
+            metrics,
+            health: readiness,
+            clock,
+        } = environment;
+        let service = Service::<L> {
+            appends: Appends::new(log)?,
+            reader: log.reader()?,
+            directory: LiveDirectory::start(log, &[Role::Webhooks], || {})?,
+            windows,
+            health,
+            notices,
+            partitions: HashMap::new(),
+            verdicts: Vec::new(),
+            stuck: false,
+            config,
+            metrics,
+            clock,
+        };
+        let (stop, waker) = (CancellationToken::new(), consumer.waker());
+        let stopping = stop.clone();
+        let ready = readiness.component(GROUP);
+        let thread = std::thread::Builder::new()
+            .name(GROUP.to_owned())
+            .spawn(move || service.run(consumer, &stopping, &ready))
+            .map_err(StartError::Thread)?;
+        Ok(Self {
+            stop,
+            waker,
+            thread: Some(thread),
+        })
+    }
+
+    /// Blocking: writes down what was counted, commits, and leaves the group.
+    pub fn drain(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.stop.cancel();
+        self.waker.wake();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of metrics panicked");
+        }
+    }
+}
+
+impl Drop for MetricsService {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+struct Service<L: Log> {
+    appends: Appends<L>,
+    reader: L::Reader,
+    directory: LiveDirectory,
+    windows: TopicId,
+    health: TopicId,
+    notices: TopicId,
+    partitions: HashMap<Partition, Counting>,
+    /// Changed verdicts that are not in the log yet.
+    verdicts: Vec<Verdict>,
+    /// The log did not take what was to be written: nothing more is read until it does.
+    stuck: bool,
+    config: Config,
+    metrics: Metrics,
+    clock: Clock,
+}
+
+/// A partition of `attempts` that we own.
+struct Counting {
+    fold: Fold,
+    /// Its snapshots are read.
+    restored: bool,
+    /// The next attempt.
+    position: Offset,
+    /// What is in snapshots: this much may be committed.
+    written: Offset,
+    committed: Offset,
+}
+
+impl<L: Log> Service<L> {
+    fn run(mut self, mut consumer: L::Consumer, stop: &CancellationToken, ready: &ComponentHealth) {
+        let (mut flushed, mut swept) = (Instant::now(), Instant::now());
+        while !stop.is_cancelled() {
+            let ended = consumer
+                .poll(self.timeout(flushed), &mut self)
+                .and_then(|()| self.restore());
+            if let Err(error) = &ended {
+                tracing::warn!(%error, "attempts cannot be read; trying again");
+                ready.not_ready(&error.to_string());
+                std::thread::park_timeout(BACKOFF);
+                continue;
+            }
+            // Dispatchers wait for a verdict; a snapshot may wait for more to write.
+            let due = flushed.elapsed() >= self.config.snapshot_interval;
+            if !self.verdicts.is_empty() || (due && self.is_behind()) {
+                flushed = Instant::now();
+                if self.flush() {
+                    self.commit(&mut consumer);
+                } else {
+                    std::thread::park_timeout(BACKOFF);
+                }
+            }
+            if swept.elapsed() >= SWEEP_EVERY {
+                swept = Instant::now();
+                self.sweep();
+            }
+            match self.stuck {
+                true => ready.not_ready("verdicts and snapshots cannot be written"),
+                false => ready.ready(),
+            }
+        }
+        if let Err(error) = consumer.close(DRAIN, &mut self) {
+            tracing::warn!(%error, "metrics is leaving its group");
+        }
+    }
+
+    fn timeout(&self, flushed: Instant) -> Duration {
+        match self.is_behind() {
+            true => self
+                .config
+                .snapshot_interval
+                .saturating_sub(flushed.elapsed())
+                .min(IDLE),
+            false => IDLE,
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.partitions
+            .values()
+            .any(|counting| counting.written < counting.position)
+    }
+
+    /// Reads the snapshots of partitions that are new to us.
+    fn restore(&mut self) -> Result<(), LogError> {
+        for (partition, counting) in &mut self.partitions {
+            if counting.restored {
+                continue;
+            }
+            let snapshots = Partition {
+                topic: self.windows,
+                index: partition.index,
+            };
+            let bounds = self.reader.bounds(snapshots)?;
+            let fold = &mut counting.fold;
+            self.reader.read(snapshots, bounds, &mut |record| {
+                restore_one(fold, &record);
+            })?;
+            counting.restored = true;
+        }
+        Ok(())
+    }
+
+    /// Blocking: writes verdicts, then snapshots. `false` when the log did not take all of it.
+    fn flush(&mut self) -> bool {
+        let written = self.write_verdicts().and_then(|()| self.write_snapshots());
+        if let Err(error) = &written
+            && !self.stuck
+        {
+            tracing::warn!(%error, "verdicts and snapshots are not in the log yet; trying again");
+        }
+        self.stuck = written.is_err();
+        !self.stuck
+    }
+
+    fn write_verdicts(&mut self) -> Result<(), AppendError> {
+        for verdict in &self.verdicts {
+            let key = verdict.webhook.as_hyphenated().to_string();
+            let Ok(value) = serde_json::to_vec(&verdict.record()) else {
+                continue;
+            };
+            self.appends.append(Append {
+                topic: self.health,
+                key: Some(key.as_bytes()),
+                headers: &[],
+                value: Some(&value),
+            });
+            let name = name_of(&self.directory, verdict.webhook);
+            match verdict.notice(name.as_deref()) {
+                Ok(notice) => {
+                    let mut buf = HeaderBuf::default();
+                    buf.push_event(&notice);
+                    self.appends.append(Append {
+                        topic: self.notices,
+                        key: Some(verdict.tenant.as_str().as_bytes()),
+                        headers: &buf.headers(),
+                        value: Some(&notice.data),
+                    });
+                }
+                Err(error) => tracing::error!(%error, "a notice cannot be made"),
+            }
+        }
+        self.appends.finish()?;
+        for verdict in self.verdicts.drain(..) {
+            let Verdict {
+                webhook,
+                tenant,
+                state,
+                reason,
+                ..
+            } = &verdict;
+            self.metrics.inc(Counter::Verdicts, &[state.as_str()]);
+            tracing::warn!(%webhook, %tenant, %state, reason, "a webhook's health changed");
+        }
+        Ok(())
+    }
+
+    fn write_snapshots(&mut self) -> Result<(), AppendError> {
+        for counting in self.partitions.values() {
+            for (webhook, snapshot) in counting.fold.changes() {
+                let key = webhook.as_hyphenated().to_string();
+                let Ok(value) = serde_json::to_vec(&snapshot) else {
+                    continue;
+                };
+                self.appends.append(Append {
+                    topic: self.windows,
+                    key: Some(key.as_bytes()),
+                    headers: &[],
+                    value: Some(&value),
+                });
+            }
+        }
+        self.appends.finish()?;
+        for counting in self.partitions.values_mut() {
+            counting.fold.written();
+            counting.written = counting.position;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, consumer: &mut L::Consumer) {
+        let news: Vec<_> = self
+            .partitions
+            .iter()
+            .filter(|(_, counting)| counting.committed < counting.written)
+            .map(|(partition, counting)| (*partition, committed(counting.written)))
+            .collect();
+        if news.is_empty() {
+            return;
+        }
+        match consumer.commit(&news) {
+            Ok(()) => {
+                for counting in self.partitions.values_mut() {
+                    counting.committed = counting.written;
+                }
+            }
+            Err(error) => {
+                self.metrics.inc(Counter::CommitFailures, &[]);
+                tracing::warn!(%error, "positions of metrics are not committed yet");
+            }
+        }
+    }
+
+    /// Removes windows that nobody needs any more, with the verdicts on removed webhooks.
+    fn sweep(&mut self) {
+        for state in [State::Healthy, State::Failing, State::Disabled] {
+            let folds = self.partitions.values();
+            let count: usize = folds.map(|counting| counting.fold.in_state(state)).sum();
+            self.metrics
+                .set(Gauge::WebhooksHealth, &[state.as_str()], count as f64);
+        }
+        if !self.directory.is_fresh() {
+            return;
+        }
+        let now = self.clock.now();
+        let exists = |webhook| self.directory.read().webhook_by_id(webhook).is_some();
+        let policy = &self.config.policy;
+        let stale: Vec<(Partition, Uuid)> = self
+            .partitions
+            .iter()
+            .flat_map(|(partition, counting)| {
+                let stale = counting.fold.stale(policy, now, now - SETTLED, exists);
+                stale.into_iter().map(|webhook| (*partition, webhook))
+            })
+            .collect();
+        for (_, webhook) in &stale {
+            let key = webhook.as_hyphenated().to_string();
+            for topic in [self.windows, self.health] {
+                self.appends.append(Append {
+                    topic,
+                    key: Some(key.as_bytes()),
+                    headers: &[],
+                    value: None,
+                });
+            }
+        }
+        match self.appends.finish() {
+            Ok(()) => {
+                for (partition, webhook) in stale {
+                    if let Some(counting) = self.partitions.get_mut(&partition) {
+                        counting.fold.forget(webhook);
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "old windows are not removed yet"),
+        }
+    }
+}
+
+fn committed(offset: Offset) -> Committed {
+    Committed {
+        offset,
+        metadata: String::new(),
+    }
+}
+
+fn name_of(directory: &LiveDirectory, webhook: Uuid) -> Option<String> {
+    let directory = directory.read();
+    Some(directory.webhook_by_id(webhook)?.name.to_string())
+}
+
+fn restore_one(fold: &mut Fold, record: &Record<'_>) {
+    let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
+    let Some(webhook) = key.and_then(|key| Uuid::try_parse(key).ok()) else {
+        tracing::error!(
+            offset = record.offset,
+            "a snapshot's key is no webhook; ignored"
+        );
+        return;
+    };
+    let Some(value) = record.value else {
+        fold.forget(webhook);
+        return;
+    };
+    match serde_json::from_slice::<Snapshot>(value) {
+        Ok(snapshot) => fold.restore(webhook, snapshot),
+        // Its webhook begins anew, with an empty window: nothing is disabled for what is unreadable.
+        Err(error) => tracing::error!(%webhook, %error, "a snapshot cannot be read; ignored"),
+    }
+}
+
+impl<L: Log> Handler for Service<L> {
+    fn assigned(&mut self, assignment: Assignment) {
+        let position = assignment
+            .committed
+            .map_or(assignment.log_start, |committed| committed.offset);
+        if position < assignment.log_start {
+            // Counts are a statistic: what is lost makes them smaller, and that is said (DL10).
+            let lost = assignment.log_start - position;
+            self.metrics
+                .add(Counter::RecordsLost, &[], lost.unsigned_abs());
+            invariant::count(Invariant::DL10);
+            tracing::error!(
+                lost,
+                "attempts were dropped by retention before they were counted"
+            );
+        }
+        let position = position.max(assignment.log_start);
+        self.metrics.inc(Counter::Rebalances, &["assigned"]);
+        let counting = Counting {
+            fold: Fold::default(),
+            restored: false,
+            position,
+            written: position,
+            committed: position,
+        };
+        self.partitions.insert(assignment.partition, counting);
+    }
+
+    fn room(&mut self, partition: Partition) -> usize {
+        match self.partitions.get(&partition) {
+            Some(counting) if counting.restored && !self.stuck => TURN,
+            _ => 0,
+        }
+    }
+
+    fn record(&mut self, record: Record<'_>) {
+        let Some(counting) = self.partitions.get_mut(&record.partition) else {
+            return;
+        };
+        counting.position = record.offset + 1;
+        let attempt = record.value.map(serde_json::from_slice::<Attempt>);
+        let Some(Ok(attempt)) = attempt else {
+            tracing::error!(
+                offset = record.offset,
+                "an attempt record cannot be read; not counted"
+            );
+            return;
+        };
+        self.metrics.inc(Counter::AttemptsCounted, &[]);
+        let policy = &self.config.policy;
+        let fold = &mut counting.fold;
+        if let Some(verdict) = fold.count(&attempt, record.offset, record.appended, policy) {
+            self.verdicts.push(verdict);
+        }
+    }
+
+    fn revoking(&mut self, _: Partition) -> bool {
+        // What was counted goes with the partition.
+        self.flush()
+    }
+
+    fn revoked(&mut self, partition: Partition) -> Option<Committed> {
+        let counting = self.partitions.remove(&partition)?;
+        self.metrics.inc(Counter::Rebalances, &["revoked"]);
+        (counting.committed < counting.written).then(|| committed(counting.written))
+    }
+
+    fn lost(&mut self, partition: Partition) {
+        self.partitions.remove(&partition);
+        self.metrics.inc(Counter::Rebalances, &["lost"]);
+    }
+}

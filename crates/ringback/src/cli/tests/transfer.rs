@@ -1,0 +1,83 @@
+//! Export and import on the command line.
+
+use super::*;
+
+/// The configuration moves to another installation, whose master key is another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_exported_is_imported_elsewhere() {
+    let (here, there) = (Rig::new().await, Rig::new().await);
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(file("passphrase"), "correct horse battery\n").unwrap();
+    std::fs::write(file("wrong"), "incorrect horse battery\n").unwrap();
+    std::fs::write(file("password"), "hunter2-hunter2").unwrap();
+    let with = format!("--passphrase-file {}", file("passphrase"));
+    for tenant in 0..3 {
+        here.ok(&format!("tenant add t{tenant}")).await;
+        let password = format!("--username u --password-file {}", file("password"));
+        let url = "https://a.example.com/";
+        here.ok(&format!("webhook add t{tenant} cdr --url {url} {password}"))
+            .await;
+        here.ok(&format!(
+            "webhook add t{tenant} all --subscribe * --url {url}"
+        ))
+        .await;
+    }
+    let token = here.json("token add --tenant t1").await;
+    let document = file("export.json");
+    let said = here.ok(&format!("export {document} {with}")).await;
+    assert!(
+        said.starts_with("Wrote 3 tenants, 6 webhooks and 1 token"),
+        "{said}"
+    );
+    let text = std::fs::read_to_string(&document).unwrap();
+    assert!(!text.contains("hunter2") && !text.contains(token["token"].as_str().unwrap()));
+    let (_, again) = here.fails(&format!("export {document} {with}")).await;
+    assert!(again.contains("exists"), "{again}");
+
+    let wrong = format!("import {document} --passphrase-file {}", file("wrong"));
+    let (_, said) = there.fails(&wrong).await;
+    assert!(said.contains("the passphrase is not the one"), "{said}");
+    assert!(
+        there.ok("tenant list").await.contains("no tenant"),
+        "{said}"
+    );
+    let import = format!("import {document} {with}");
+    assert_eq!(
+        there.ok(&import).await,
+        "10 added, 0 replaced, 0 unchanged."
+    );
+    // Identity is kept, so that deliveries on their way still find their webhook.
+    let show = "webhook show t2 cdr";
+    let (a, b) = (here.json(show).await, there.json(show).await);
+    for field in ["id", "generation", "url", "authentication", "subscription"] {
+        assert_eq!(a[field], b[field], "{field}");
+    }
+    assert_eq!(
+        there.ok(&import).await,
+        "0 added, 0 replaced, 10 unchanged."
+    );
+    there
+        .ok("webhook set t0 all --url https://b.example.com/")
+        .await;
+    std::fs::write(file("password"), "another-password").unwrap();
+    let set = format!(
+        "webhook set t1 cdr --username u --password-file {}",
+        file("password")
+    );
+    there.ok(&set).await;
+    let (_, said) = there.fails(&import).await;
+    assert!(
+        said.contains("webhook all of tenant t0") && said.contains("webhook cdr of tenant t1"),
+        "{said}"
+    );
+    assert_eq!(
+        there.ok(&format!("{import} --replace")).await,
+        "0 added, 2 replaced, 8 unchanged."
+    );
+    std::fs::write(file("nonsense"), "{\"format\": 1}").unwrap();
+    let (code, _) = there
+        .fails(&format!("import {} {with}", file("nonsense")))
+        .await;
+    assert_eq!(code, 64);
+}
