@@ -407,7 +407,20 @@ async fn each_component_needs_no_more_than_its_grants() {
     receiver
         .wait("the replay came", |books| books.count("fails", &id) > 2)
         .await;
-    for process in [&mut dispatcher, &mut producer, &mut admin] {
+    // The verdict: attempts read, windows and health written.
+    let mut judging = settings("metrics").to_vec();
+    judging.extend(["attempts=2", "silence=100ms"].map(|set| format!("metrics.policy.{set}")));
+    let mut metrics = Process::start("metrics", dir.path(), &judging).await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let webhook = call("GET", "tenants/acme/webhooks/fails", json!(null)).await;
+        if webhook["health"]["state"] == "disabled" {
+            break;
+        }
+        assert!(Instant::now() < deadline, "no verdict: {webhook}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for process in [&mut metrics, &mut dispatcher, &mut producer, &mut admin] {
         assert_eq!(process.terminate().await, Some(0));
     }
     tokio::task::spawn_blocking(nothing_else_is_allowed)
