@@ -39,6 +39,12 @@ impl Limit {
         self.now
     }
 
+    /// What it will be in a few round trips: until the first sign of trouble the receiver is taken to be
+    /// able, and a burst that arrives during the ramp waits for that short while.
+    pub(super) fn expected(&self) -> usize {
+        if self.ramp { self.max } else { self.now }
+    }
+
     /// A request succeeded; `in_use` says whether the limit was what held others back.
     pub(super) fn succeeded(&mut self, in_use: bool) {
         if !in_use || self.now >= self.max {
