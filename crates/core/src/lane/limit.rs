@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// Where a lane starts and where trouble or a pause of the process puts nobody below: enough that a
-/// quick receiver is at its maximum after a dozen answers, and few enough that one that hangs holds
-/// little.
+/// Where a lane starts: enough that a quick receiver is at its maximum after a dozen answers, and few
+/// enough that one that hangs holds little.
 const START: usize = 4;
 /// The limit of one lane.
 #[derive(Clone, Debug)]

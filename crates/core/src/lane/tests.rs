@@ -1,3 +1,5 @@
+//! The policy of a lane, by example and by property.
+
 use proptest::prelude::*;
 
 use super::*;
