@@ -35,6 +35,19 @@ pub struct KafkaOptions {
     pub dir: Option<PathBuf>,
     /// Further broker settings.
     pub settings: Vec<(String, String)>,
+    /// Also listens with TLS and SASL, and grants by ACLs alone.
+    pub secure: Option<Secure>,
+}
+
+/// What a secured cluster knows.
+#[derive(Clone, Debug)]
+pub struct Secure {
+    /// Users and passwords, for PLAIN and both kinds of SCRAM.
+    pub users: Vec<(String, String)>,
+    /// PEM of the authority that signs client certificates.
+    pub authority: String,
+    /// PEM of the brokers' key and certificate.
+    pub identity: String,
 }
 
 impl Default for KafkaOptions {
@@ -45,6 +58,7 @@ impl Default for KafkaOptions {
             perf: false,
             dir: None,
             settings: Vec::new(),
+            secure: None,
         }
     }
 }
@@ -53,6 +67,7 @@ impl Default for KafkaOptions {
 pub struct KafkaServer {
     nodes: Vec<Node>,
     bootstrap: String,
+    ports: Vec<u16>,
     perf: bool,
     /// The directory to remove in the end.
     temporary: Option<TempDir>,
@@ -93,13 +108,14 @@ impl KafkaServer {
         let mut server = Self {
             nodes: Vec::new(),
             bootstrap: bootstrap.join(","),
+            ports: ports.clone(),
             perf: options.perf,
             temporary,
         };
         for id in 1..=options.nodes {
             let dir = dir.join(format!("node-{id}"));
             configure(&dir, id, &ports, options)?;
-            format(&dir)?;
+            format(&dir, options.secure.as_ref())?;
             server.nodes.push(Node { dir, process: None });
         }
         server.restart()?;
@@ -109,6 +125,21 @@ impl KafkaServer {
     /// Where clients ask first: `host:port,host:port`.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// The first node's address with TLS and SASL ([`KafkaOptions::secure`]).
+    pub fn sasl_bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[2 * self.nodes.len()])
+    }
+
+    /// The first node's address with TLS that asks for a client's certificate.
+    pub fn tls_bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[3 * self.nodes.len()])
+    }
+
+    /// A directory that goes when the cluster goes, for files of the test.
+    pub fn dir(&self) -> &Path {
+        &self.nodes[0].dir
     }
 
     /// Kills all nodes at once (SIGKILL); their data stays.
@@ -280,9 +311,10 @@ fn temporary_dir() -> Result<TempDir> {
         .map_err(|error| format!("making a directory for Kafka's data: {error}"))
 }
 
-/// A client port for every node, then a controller port for every node.
+/// For every node a client port, then for every node a controller port, then one with SASL, then one
+/// with client certificates.
 fn ports(options: &KafkaOptions) -> Result<Vec<u16>> {
-    let count = 2 * options.nodes;
+    let count = if options.secure.is_some() { 4 } else { 2 } * options.nodes;
     if let Some(first) = options.port {
         return match first.checked_add(count) {
             Some(end) => Ok((first..end).collect()),
@@ -330,6 +362,8 @@ group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 group.consumer.heartbeat.interval.ms=500
 group.consumer.min.heartbeat.interval.ms=500
+group.consumer.min.session.timeout.ms=5000
+group.consumer.session.timeout.ms=6000
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 # retention and compaction at once
@@ -343,10 +377,22 @@ log.cleaner.dedupe.buffer.size=16777216
     if !options.perf {
         text.push_str("num.network.threads=2\nnum.io.threads=4\n");
     }
+    if let Some(secure) = &options.secure {
+        let port = |row: u16| ports[usize::from(row * nodes + id - 1)];
+        text.push_str(&secured(
+            dir,
+            secure,
+            [client, controller, port(2), port(3)],
+        ));
+    }
     for (name, value) in &options.settings {
         text.push_str(&format!("{name}={value}\n"));
     }
+    let identity = options.secure.as_ref().map_or("", |s| s.identity.as_str());
+    let authority = options.secure.as_ref().map_or("", |s| s.authority.as_str());
     fs::create_dir_all(dir)
+        .and_then(|()| fs::write(dir.join("identity.pem"), identity))
+        .and_then(|()| fs::write(dir.join("authority.pem"), authority))
         .and_then(|()| fs::write(dir.join("server.properties"), text))
         .map_err(|error| {
             format!(
@@ -354,6 +400,40 @@ log.cleaner.dedupe.buffer.size=16777216
                 dir.display()
             )
         })
+}
+
+/// Replaces the listeners by those and two more. Whoever comes without encryption is a super user:
+/// the brokers among each other, and the test's own administration.
+fn secured(dir: &Path, secure: &Secure, ports: [u16; 4]) -> String {
+    let [client, controller, sasl, tls] = ports;
+    let module = "org.apache.kafka.common.security";
+    let users: Vec<String> = secure
+        .users
+        .iter()
+        .map(|(user, password)| format!("user_{user}=\"{password}\""))
+        .collect();
+    format!(
+        "listeners=PLAINTEXT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller},\
+SASL://127.0.0.1:{sasl},TLS://127.0.0.1:{tls}
+advertised.listeners=PLAINTEXT://127.0.0.1:{client},SASL://127.0.0.1:{sasl},TLS://127.0.0.1:{tls}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_SSL,TLS:SSL
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+ssl.keystore.type=PEM
+ssl.keystore.location={identity}
+ssl.truststore.type=PEM
+ssl.truststore.location={authority}
+listener.name.tls.ssl.client.auth=required
+listener.name.sasl.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
+listener.name.sasl.plain.sasl.jaas.config={module}.plain.PlainLoginModule required {users};
+listener.name.sasl.scram-sha-256.sasl.jaas.config={module}.scram.ScramLoginModule required;
+listener.name.sasl.scram-sha-512.sasl.jaas.config={module}.scram.ScramLoginModule required;
+listener.name.sasl.oauthbearer.sasl.jaas.config={module}.oauthbearer.OAuthBearerLoginModule required;
+",
+        identity = dir.join("identity.pem").display(),
+        authority = dir.join("authority.pem").display(),
+        users = users.join(" "),
+    )
 }
 
 /// The Java command without the class to run.
@@ -381,7 +461,7 @@ fn java(perf: bool) -> Result<Command> {
     Ok(java)
 }
 
-fn format(dir: &Path) -> Result<()> {
+fn format(dir: &Path, secure: Option<&Secure>) -> Result<()> {
     if dir.join("data/meta.properties").exists() {
         return Ok(());
     }
@@ -390,6 +470,12 @@ fn format(dir: &Path) -> Result<()> {
         .args(["format", "--cluster-id", "RingbackTestClusterAAA"])
         .arg("--config")
         .arg(dir.join("server.properties"));
+    for (user, password) in secure.iter().flat_map(|secure| &secure.users) {
+        for kind in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+            let credential = format!("{kind}=[name={user},password={password}]");
+            java.args(["--add-scram", &credential]);
+        }
+    }
     run(&mut java, "formatting Kafka's storage")
 }
 

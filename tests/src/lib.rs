@@ -10,6 +10,7 @@
 )]
 
 pub mod append;
+pub mod certificates;
 pub mod contract;
 pub mod kafka;
 pub mod process;

@@ -8,11 +8,12 @@ use crate::target;
 const CARGO_DENY: &str = "0.20.2";
 
 /// A program, and the package that brings it on Debian and Ubuntu.
-const NEEDED: [(&str, &str); 4] = [
-    // librdkafka and SQLite are built from source.
+const NEEDED: [(&str, &str); 5] = [
+    // librdkafka, OpenSSL and SQLite are built from source.
     ("cc", "gcc"),
     ("g++", "g++"),
     ("make", "make"),
+    ("perl", "perl"),
     ("git", "git"),
 ];
 

@@ -420,12 +420,16 @@ impl Lane {
     fn time_for(&self, count: usize, now: Timestamp, pace: &impl Pace) -> Duration {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let paced = pace.interval().saturating_mul(count);
-        let allowed = u32::try_from(self.allowed()).unwrap_or(u32::MAX);
+        let expected = match self.breaker.is_probing() {
+            Some(_) => 1,
+            None => self.limit.expected(),
+        };
+        let expected = u32::try_from(expected).unwrap_or(u32::MAX);
         if self.in_flight < self.allowed() {
             return paced;
         }
         let request = self.request.max(now.since(self.progress));
-        let turns = count / allowed + 1;
+        let turns = count / expected + 1;
         paced.max(request.saturating_mul(turns))
     }
 }

@@ -219,6 +219,10 @@ pub trait Handler {
 
     /// The partition was taken away without asking (session expired): nothing may be committed.
     fn lost(&mut self, partition: Partition);
+
+    /// Retention dropped these before they were read, while the partition was ours (invariant
+    /// DL10). Reading goes on behind them.
+    fn gap(&mut self, _partition: Partition, _lost: Range<Offset>) {}
 }
 
 /// Wakes a thread that waits in [`Consumer::poll`], from anywhere, cheaply, any number of times.

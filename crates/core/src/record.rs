@@ -473,6 +473,65 @@ mod tests {
         }
     }
 
+    /// Rolling upgrade: what a newer release writes besides is ignored, whatever version it states
+    /// (the rule is in docs/kafka.md).
+    #[test]
+    fn records_of_a_newer_version_are_read() {
+        let event = Event {
+            id: Uuid::from_u128(7),
+            name: EventName::parse("cdr.completed").unwrap(),
+            time: Timestamp::from_millis(1_794_999_999_000),
+            tenant: TenantId::parse("acme").unwrap(),
+            source: Source::parse("pbx-1").unwrap(),
+            subject: None,
+            data: Bytes::from_static(b"{}"),
+            backfill: false,
+            traceparent: None,
+        };
+        let delivery = Delivery {
+            event: event.into(),
+            webhook: Uuid::from_u128(8),
+            attempt: 3,
+            run: 1,
+            accepted: Timestamp::from_millis(1_794_999_999_500),
+            deferrals: 2,
+        };
+        let mut buf = HeaderBuf::default();
+        buf.push_delivery(&delivery);
+        let mut headers = buf.headers();
+        headers.retain(|header| header.name != header::VERSION);
+        for (name, value) in [
+            ("rb_version", &b"2"[..]),
+            ("rb_lane_hint", b"\xff\x00"),
+            ("ce_newattribute", b"x"),
+            ("x-other", b""),
+        ] {
+            headers.insert(0, Header { name, value });
+        }
+        assert_eq!(
+            decode_delivery(&record(&headers, Some(b"{}"))).unwrap(),
+            delivery
+        );
+        // Nor does a version that is no number keep anybody from reading.
+        headers[3].value = b"two";
+        assert_eq!(headers[3].name, header::VERSION);
+        assert_eq!(
+            decode_delivery(&record(&headers, Some(b"{}"))).unwrap(),
+            delivery
+        );
+
+        let attempt = r#"{"version":2,"event":"00000000-0000-0000-0000-000000000007",
+            "type":"cdr.completed","tenant":"acme",
+            "webhook":"00000000-0000-0000-0000-000000000008","generation":1,"run":0,"attempt":0,
+            "started":"2026-11-21T00:00:00Z","duration_ms":5,"outcome":"delivered",
+            "next":"a_word_of_version_2","dispatcher":"d","new":{"nested":[1]}}"#;
+        let attempt: Attempt = serde_json::from_str(attempt).unwrap();
+        assert_eq!(
+            (attempt.version, &*attempt.next),
+            (2, "a_word_of_version_2")
+        );
+    }
+
     #[test]
     fn what_is_missing_is_named() {
         // An event's id may be any text, a delivery's was made by us.

@@ -254,7 +254,8 @@ impl Topics {
             two_weeks,
             by_webhook,
             "admin",
-            "dispatcher",
+            // The administration looks up what it has asked for already.
+            "dispatcher, admin",
         );
         row(
             Role::Parked,
@@ -279,10 +280,10 @@ impl Topics {
             "dispatcher",
             readers,
         );
-        for (role, name) in [
-            (Role::Tenants, "tenants"),
-            (Role::Webhooks, "webhooks"),
-            (Role::Accounts, "accounts"),
+        for (role, name, readers) in [
+            (Role::Tenants, "tenants", "all"),
+            (Role::Webhooks, "webhooks", "all"),
+            (Role::Accounts, "accounts", "producer, admin"),
         ] {
             row(
                 role,
@@ -291,7 +292,7 @@ impl Topics {
                 Cleanup::Compact,
                 KeyedBy::Id,
                 "admin",
-                "all",
+                readers,
             );
         }
         let year = Cleanup::Delete {

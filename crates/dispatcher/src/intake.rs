@@ -2,13 +2,14 @@
 //! commits what is done. Nothing here waits for a webhook.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ringback_core::admission::Class;
-use ringback_core::log::{Assignment, Committed, Consumer, Handler, Log, Record};
+use ringback_core::log::{Assignment, Committed, Consumer, Handler, Log, Offset, Record};
 use ringback_core::record::{decode_delivery, header};
 use ringback_core::topics::{Partition, Role};
 use ringback_core::tracker::Begin;
@@ -202,6 +203,21 @@ impl<L: Log, T: Transport> Intake<L, T> {
             .collect()
     }
 
+    /// DL10: counted and said aloud; what is lost is lost, silence would be worse.
+    fn report_lost(&self, partition: Partition, lost: Range<Offset>) {
+        let spec = self.shared.topics.spec(partition.topic);
+        let count = (lost.end - lost.start).unsigned_abs();
+        self.shared.metrics.add(Counter::RecordsLost, &[], count);
+        ringback_core::invariant::count(ringback_core::invariant::Invariant::DL10);
+        tracing::error!(
+            topic = spec.full_name,
+            partition = partition.index,
+            from = lost.start,
+            to = lost.end,
+            "records were dropped by retention before they were read (DL10)"
+        );
+    }
+
     /// A commit failed: these positions are due again.
     fn not_committed(&self, positions: &[(Partition, Committed)]) {
         for (partition, _) in positions {
@@ -289,19 +305,7 @@ impl<L: Log, T: Transport> Handler for Intake<L, T> {
         if let Some(committed) = &assignment.committed
             && committed.offset < assignment.log_start
         {
-            // DL10: counted and said aloud; what is lost is lost, silence would be worse.
-            let lost = assignment.log_start - committed.offset;
-            self.shared
-                .metrics
-                .add(Counter::RecordsLost, &[], lost.unsigned_abs());
-            ringback_core::invariant::count(ringback_core::invariant::Invariant::DL10);
-            tracing::error!(
-                topic = spec.full_name,
-                partition = partition.index,
-                from = committed.offset,
-                to = assignment.log_start,
-                "records were dropped by retention before they were read (DL10)"
-            );
+            self.report_lost(partition, committed.offset..assignment.log_start);
         }
         self.shared.metrics.inc(Counter::Rebalances, &["assigned"]);
         let gauge = self.shared.gauge.clone();
@@ -361,6 +365,10 @@ impl<L: Log, T: Transport> Handler for Intake<L, T> {
         self.give_up(&taken);
         self.shared.metrics.inc(Counter::Rebalances, &["revoked"]);
         taken.owned.tracker.lock().commit()
+    }
+
+    fn gap(&mut self, partition: Partition, lost: Range<Offset>) {
+        self.report_lost(partition, lost);
     }
 
     fn lost(&mut self, partition: Partition) {

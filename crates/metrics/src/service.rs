@@ -23,7 +23,10 @@ use crate::config::Config;
 use crate::fold::Fold;
 use crate::verdict::Verdict;
 
-const GROUP: &str = "metrics";
+/// The consumer group.
+const GROUP: &str = "metrics.attempts";
+/// Our name among the parts of a process.
+const NAME: &str = "metrics";
 /// The longest an idle service waits; it is woken when there is something to do.
 const IDLE: Duration = Duration::from_secs(1);
 /// How long it waits after a failure before it tries again.
@@ -112,9 +115,9 @@ impl MetricsService {
         };
         let (stop, waker) = (CancellationToken::new(), consumer.waker());
         let stopping = stop.clone();
-        let ready = readiness.component(GROUP);
+        let ready = readiness.component(NAME);
         let thread = std::thread::Builder::new()
-            .name(GROUP.to_owned())
+            .name(NAME.to_owned())
             .spawn(move || service.run(consumer, &stopping, &ready))
             .map_err(StartError::Thread)?;
         Ok(Self {

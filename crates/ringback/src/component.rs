@@ -198,7 +198,11 @@ impl Running {
         keys: KeyRing,
         health: &Health,
     ) -> Result<(), Failure> {
-        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts, Role::Health];
+        let mut roles = vec![Role::Tenants, Role::Webhooks, Role::Accounts];
+        if components.admin {
+            // Only who shows verdicts needs them, and may read them.
+            roles.push(Role::Health);
+        }
         let loaded = health.component("directory");
         loaded.not_ready("the configuration is not read to its end");
         let directory = Arc::new(LiveDirectory::start(log, &roles, || {}).map_err(Failure::new)?);

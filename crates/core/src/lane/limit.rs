@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// Where a lane starts and where trouble or a pause of the process puts nobody below: enough that a
-/// quick receiver is at its maximum after a dozen answers, and few enough that one that hangs holds
-/// little.
+/// Where a lane starts: enough that a quick receiver is at its maximum after a dozen answers, and few
+/// enough that one that hangs holds little.
 const START: usize = 4;
 /// The limit of one lane.
 #[derive(Clone, Debug)]
@@ -37,6 +36,12 @@ impl Limit {
 
     pub(super) fn get(&self) -> usize {
         self.now
+    }
+
+    /// What it will be in a few round trips: until the first sign of trouble the receiver is taken to be
+    /// able, and a burst that arrives during the ramp waits for that short while.
+    pub(super) fn expected(&self) -> usize {
+        if self.ramp { self.max } else { self.now }
     }
 
     /// A request succeeded; `in_use` says whether the limit was what held others back.

@@ -1,4 +1,4 @@
-//! The decisions of a lane, by properties.
+//! The policy of a lane, by example and by property.
 
 use proptest::prelude::*;
 

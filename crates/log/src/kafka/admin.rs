@@ -12,16 +12,31 @@ use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
     TopicReplication,
 };
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::Metadata;
 use ringback_core::log::{LogError, TopicProblem};
 use ringback_core::topics::{Cleanup, TopicSpec};
 
 use super::context::Plain;
-use super::error::{code_error, log_error};
-use super::{KafkaConfig, Shared};
+use super::error::{advice, code_error, is_permanent, log_error};
+use super::{KafkaConfig, Shared, raw};
 
 /// How long the brokers may take for one request.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// How long the brokers may take to answer at all.
+const CONTACT: Duration = Duration::from_secs(15);
+
+/// How long one look for the brokers may take before what librdkafka complains of is looked at.
+const GLANCE: Duration = Duration::from_secs(1);
+
+/// More than librdkafka makes in that time.
+const EVENTS_PER_GLANCE: usize = 100;
+
+/// How long it may look as if TLS were refused before that is believed.
+const DOUBT: Duration = Duration::from_secs(4);
 
 /// How long new topics may take until every broker tells of them.
 const SPREAD: Duration = Duration::from_secs(15);
@@ -57,8 +72,8 @@ fn settings(spec: &TopicSpec, replication: u16) -> Vec<(&'static str, String)> {
 
 /// Creates what is missing; then says how the rest differs.
 pub(super) fn create(shared: &Shared) -> Result<Vec<TopicProblem>, LogError> {
-    let admin = client(shared)?;
-    let problems = differences(shared, &admin)?;
+    let client = client(shared)?;
+    let problems = differences(shared, &client)?;
     let missing: Vec<&TopicSpec> = shared
         .topics
         .iter()
@@ -72,22 +87,19 @@ pub(super) fn create(shared: &Shared) -> Result<Vec<TopicProblem>, LogError> {
     if missing.is_empty() {
         return Ok(problems);
     }
-    create_missing(shared, &admin, &missing)?;
+    create_missing(shared, &client.admin, &missing)?;
     // The brokers learn of a new topic one after the other, and whoever asks next may ask another.
     let deadline = Instant::now() + SPREAD;
-    while !known_everywhere(&admin, &missing)? && Instant::now() < deadline {
+    while !known_everywhere(&client, &missing)? && Instant::now() < deadline {
         thread::park_timeout(Duration::from_millis(100));
     }
-    differences(shared, &admin)
+    differences(shared, &client)
 }
 
-fn known_everywhere(admin: &AdminClient<Plain>, topics: &[&TopicSpec]) -> Result<bool, LogError> {
-    let metadata = admin
-        .inner()
-        .fetch_metadata(None, ANSWER)
-        .map_err(|error| log_error("asking for the list of brokers", &error))?;
+fn known_everywhere(client: &Client, topics: &[&TopicSpec]) -> Result<bool, LogError> {
+    let metadata = client.metadata("asking for the list of brokers")?;
     for broker in metadata.brokers() {
-        let described = describe(admin, topics, &options().broker_id(broker.id()))?;
+        let described = describe(&client.admin, topics, &options().broker_id(broker.id()))?;
         if described.iter().any(Option::is_none) {
             return Ok(false);
         }
@@ -102,10 +114,7 @@ pub(super) fn check(shared: &Shared) -> Result<Vec<TopicProblem>, LogError> {
 
 /// The names of all topics.
 pub(super) fn names(config: &KafkaConfig) -> Result<Vec<String>, LogError> {
-    let metadata = client_of(config)?
-        .inner()
-        .fetch_metadata(None, ANSWER)
-        .map_err(|error| log_error("asking for the list of topics", &error))?;
+    let metadata = client_of(config)?.metadata("asking for the list of topics")?;
     let names = metadata
         .topics()
         .iter()
@@ -113,14 +122,73 @@ pub(super) fn names(config: &KafkaConfig) -> Result<Vec<String>, LogError> {
     Ok(names.collect())
 }
 
-fn client(shared: &Shared) -> Result<AdminClient<Plain>, LogError> {
+/// What asks and what changes: errors of connections reach only a client that is polled, and
+/// `AdminClient` polls for its own results alone.
+struct Client {
+    admin: AdminClient<Plain>,
+    asking: BaseConsumer<Plain>,
+}
+
+fn client(shared: &Shared) -> Result<Client, LogError> {
     client_of(&shared.config)
 }
 
-fn client_of(config: &KafkaConfig) -> Result<AdminClient<Plain>, LogError> {
-    use rdkafka::config::FromClientConfigAndContext;
-    AdminClient::from_config_and_context(&config.client(), Plain)
-        .map_err(|error| log_error("starting an admin client of Kafka", &error))
+fn client_of(config: &KafkaConfig) -> Result<Client, LogError> {
+    let doing = "starting an admin client of Kafka";
+    let tokens = config.tokens();
+    let failed = |error| log_error(doing, &error);
+    let context = Plain::with(tokens.clone());
+    let admin = AdminClient::from_config_and_context(&config.client(), context);
+    let admin = admin.map_err(failed)?;
+    raw::give_token(admin.inner(), &tokens);
+    let context = Plain::with(tokens.clone());
+    let asking = config.reading().create_with_context(context);
+    let asking: BaseConsumer<Plain> = asking.map_err(failed)?;
+    raw::give_token(asking.client(), &tokens);
+    Ok(Client { admin, asking })
+}
+
+impl Client {
+    /// Asks what there is. The first answer of the brokers, so this is where it shows when they are
+    /// out of reach or do not let us in: at once when they say so, otherwise within [`CONTACT`].
+    fn metadata(&self, doing: &str) -> Result<Metadata, LogError> {
+        let started = Instant::now();
+        loop {
+            // All topics at once: asking for one by name could create it.
+            let error = match self.asking.fetch_metadata(None, GLANCE) {
+                Ok(metadata) => return Ok(metadata),
+                Err(error) => error,
+            };
+            // Each poll brings one event at most, and does not tell a log line from nothing.
+            for _ in 0..EVENTS_PER_GLANCE {
+                drop(self.asking.poll(Duration::ZERO));
+            }
+            let complaint = self.asking.client().context().complaint();
+            // A broker that refuses TLS just hangs up; only the text tells that from a broken line.
+            let about_tls = |reason: &str| reason.contains("SSL");
+            let patience = match &complaint {
+                Some((code, _)) if is_permanent(*code) => Duration::ZERO,
+                Some((_, reason)) if about_tls(reason) => DOUBT,
+                _ => CONTACT,
+            };
+            if started.elapsed() < patience {
+                continue;
+            }
+            return Err(match complaint {
+                Some((code, reason)) => {
+                    let code = match about_tls(&reason) {
+                        true => RDKafkaErrorCode::SSL,
+                        false => code,
+                    };
+                    LogError {
+                        reason: format!("{reason}{}", advice(code)),
+                        ..code_error(doing, code)
+                    }
+                }
+                None => log_error(doing, &error),
+            });
+        }
+    }
 }
 
 fn options() -> AdminOptions {
@@ -175,13 +243,9 @@ fn create_missing(
     Ok(())
 }
 
-fn differences(shared: &Shared, admin: &AdminClient<Plain>) -> Result<Vec<TopicProblem>, LogError> {
+fn differences(shared: &Shared, client: &Client) -> Result<Vec<TopicProblem>, LogError> {
     let replication = shared.topics.replication();
-    // All topics at once: asking for one by name could create it.
-    let metadata = admin
-        .inner()
-        .fetch_metadata(None, ANSWER)
-        .map_err(|error| log_error("asking for the list of topics", &error))?;
+    let metadata = client.metadata("asking for the list of topics")?;
     let found: HashMap<&str, _> = metadata
         .topics()
         .iter()
@@ -215,7 +279,7 @@ fn differences(shared: &Shared, admin: &AdminClient<Plain>) -> Result<Vec<TopicP
             differs("replication", replication.to_string(), copies.to_string());
         }
     }
-    problems.extend(setting_problems(admin, &present, replication)?);
+    problems.extend(setting_problems(&client.admin, &present, replication)?);
     Ok(problems)
 }
 

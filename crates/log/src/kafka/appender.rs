@@ -1,5 +1,6 @@
 //! Appends by an idempotent producer, with a thread of ours that carries the reports.
 
+use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header as KafkaHeader, Message, OwnedHeaders};
@@ -24,6 +25,8 @@ use ringback_core::topics::{Partition, TopicId, Topics};
 use super::Shared;
 use super::context::log_line;
 use super::error::{append_error, log_error};
+use super::oauth::Tokens;
+use super::raw;
 
 /// How long a stopping producer is given to report what it purged.
 const STOP: Duration = Duration::from_secs(5);
@@ -40,6 +43,7 @@ impl<C: Completion> Clone for KafkaAppender<C> {
 struct Inner<C: Completion> {
     topics: Arc<Topics>,
     config: ClientConfig,
+    tokens: Tokens,
     completion: Arc<C>,
     outstanding: Arc<Outstanding>,
     /// Replaced when librdkafka declares it broken for good.
@@ -88,9 +92,16 @@ struct Context<C: Completion> {
     topics: Arc<Topics>,
     completion: Arc<C>,
     outstanding: Arc<Outstanding>,
+    tokens: Tokens,
 }
 
 impl<C: Completion> ClientContext for Context<C> {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.tokens.generate()
+    }
+
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
         log_line(level, fac, message);
     }
@@ -144,9 +155,11 @@ struct Running<C: Completion> {
 impl<C: Completion> Running<C> {
     fn start(config: &ClientConfig, context: Context<C>) -> Result<Self, LogError> {
         let doing = "starting a producer of Kafka";
+        let tokens = context.tokens.clone();
         let producer: BaseProducer<Context<C>> = config
             .create_with_context(context)
             .map_err(|error| log_error(doing, &error))?;
+        raw::give_token(producer.client(), &tokens);
         let producer = Arc::new(producer);
         let stop = Arc::new(AtomicBool::new(false));
         let thread = {
@@ -213,11 +226,13 @@ impl<C: Completion> KafkaAppender<C> {
             topics: shared.topics.clone(),
             completion: completion.clone(),
             outstanding: outstanding.clone(),
+            tokens: shared.config.tokens(),
         };
         let running = Arc::new(Running::start(&config, context)?);
         Ok(Self(Arc::new(Inner {
             topics: shared.topics.clone(),
             config,
+            tokens: shared.config.tokens(),
             completion,
             outstanding,
             running: RwLock::new(running),
@@ -239,6 +254,7 @@ impl<C: Completion> Inner<C> {
             topics: self.topics.clone(),
             completion: self.completion.clone(),
             outstanding: self.outstanding.clone(),
+            tokens: self.tokens.clone(),
         };
         *running = Arc::new(Running::start(&self.config, context)?);
         broken.retire();

@@ -16,7 +16,7 @@ use ringback_core::topics::Partition;
 use super::Shared;
 use super::context::Plain;
 use super::error::{code_error, log_error};
-use super::raw::{Kind, Queue};
+use super::raw::{self, Kind, Queue};
 
 /// Between two questions to a partition whose leader moves.
 const LEADER_PAUSE: Duration = Duration::from_millis(50);
@@ -48,8 +48,9 @@ impl Assigned {
         let client: BaseConsumer<Plain> = shared
             .config
             .reading()
-            .create_with_context(Plain)
+            .create_with_context(Plain::with(shared.config.tokens()))
             .map_err(|error| log_error(doing, &error))?;
+        raw::give_token(client.client(), &shared.config.tokens());
         let client = Arc::new(client);
         let queue = Queue::of(&client)
             .ok_or_else(|| LogError::permanent(doing, "librdkafka has no consumer queue"))?;
@@ -137,6 +138,10 @@ impl Assigned {
                     code,
                 )),
             },
+            Kind::TokenWanted => {
+                raw::give_token(self.client.client(), &self.shared.config.tokens());
+                Ok(Progress::Other)
+            }
             _ => Ok(Progress::Other),
         }
     }

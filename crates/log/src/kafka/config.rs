@@ -4,9 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use rdkafka::ClientConfig;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError;
 use ringback_core::log::{AppenderOptions, LogError};
 use serde::{Deserialize, Serialize, Serializer};
+
+use super::context::Plain;
+use super::oauth::Tokens;
+use super::security::{Mechanism, Sasl, Security, SecurityProtocol, Tls};
 
 /// Settings of the Kafka engine (`[log.kafka]` in the configuration).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +25,13 @@ pub struct KafkaConfig {
     /// Goes before the name of every consumer group and before the `transactional.id`. Two
     /// installations on one cluster need different ones.
     pub group_prefix: String,
-    /// Further librdkafka properties (`security.protocol`, `sasl.username`, …), passed on as they
+    /// How connections to the brokers are protected.
+    pub security_protocol: SecurityProtocol,
+    /// Certificates.
+    pub tls: Tls,
+    /// Who we are.
+    pub sasl: Sasl,
+    /// Further librdkafka properties (`group.protocol`, `socket.timeout.ms`, …), passed on as they
     /// are. Their values may be secret and are never shown.
     #[serde(serialize_with = "names_only")]
     pub properties: BTreeMap<String, String>,
@@ -31,6 +43,9 @@ impl Default for KafkaConfig {
             bootstrap: "127.0.0.1:9092".to_owned(),
             client_id: "ringback".to_owned(),
             group_prefix: "ringback.".to_owned(),
+            security_protocol: SecurityProtocol::default(),
+            tls: Tls::default(),
+            sasl: Sasl::default(),
             properties: BTreeMap::new(),
         }
     }
@@ -42,6 +57,9 @@ impl fmt::Debug for KafkaConfig {
             .field("bootstrap", &self.bootstrap)
             .field("client_id", &self.client_id)
             .field("group_prefix", &self.group_prefix)
+            .field("security_protocol", &self.security_protocol)
+            .field("tls", &self.tls)
+            .field("sasl", &self.sasl)
             .field("properties", &self.properties.keys().collect::<Vec<_>>())
             .finish()
     }
@@ -55,55 +73,151 @@ fn names_only<S: Serializer>(
     serializer.collect_map(properties.keys().map(|name| (name, "(hidden)")))
 }
 
-/// Properties that the promises of the log depend on, and those with a setting of their own.
-const RESERVED: [&str; 17] = [
+/// Properties that the promises of the log depend on.
+const RESERVED: [&str; 15] = [
     "acks",
     "auto.offset.reset",
-    "bootstrap.servers",
-    "client.id",
     "enable.auto.commit",
     "enable.auto.offset.store",
     "enable.idempotence",
     "enable.partition.eof",
-    "group.id",
     "isolation.level",
     "linger.ms",
     "message.timeout.ms",
-    "metadata.broker.list",
     "queue.buffering.max.messages",
+    "queue.buffering.max.ms",
     "request.required.acks",
     "transactional.id",
-    "queue.buffering.max.ms",
+    "message.send.max.retries",
+    "retries",
 ];
 
+/// Properties that have a key of their own.
+const OWN: [(&str, &str); 12] = [
+    ("bootstrap.servers", "bootstrap"),
+    ("metadata.broker.list", "bootstrap"),
+    ("client.id", "client_id"),
+    ("group.id", "group_prefix"),
+    ("security.protocol", "security_protocol"),
+    ("ssl.ca.location", "tls.ca"),
+    ("ssl.certificate.location", "tls.certificate"),
+    ("ssl.key.location", "tls.key"),
+    ("ssl.key.password", "tls.key_password"),
+    ("sasl.mechanism", "sasl.mechanism"),
+    ("sasl.mechanisms", "sasl.mechanism"),
+    ("sasl.username", "sasl.username"),
+];
+
+/// Why a property cannot be given, if so.
+fn property_problem(name: &str, value: &str) -> Option<String> {
+    if name == "sasl.password" {
+        return Some("has a key of its own: log.kafka.sasl.password or .password_file".to_owned());
+    }
+    if let Some((_, key)) = OWN.iter().find(|(property, _)| *property == name) {
+        return Some(format!("has a key of its own: log.kafka.{key}"));
+    }
+    if RESERVED.contains(&name) {
+        return Some("cannot be set: the delivery promises depend on it".to_owned());
+    }
+    // Checked one by one, because librdkafka repeats a refused value in its message.
+    let mut one = ClientConfig::new();
+    one.set(name, value);
+    one.create_native_config().is_err().then(|| {
+        "librdkafka does not take it with this value (it is not shown), or was built without it; \
+         see librdkafka's CONFIGURATION.md"
+            .to_owned()
+    })
+}
+
 impl KafkaConfig {
-    /// Refuses what cannot work, as far as it shows without asking a broker.
-    pub(super) fn validate(&self) -> Result<(), LogError> {
+    /// What cannot work, as `key: problem`, as far as it shows without looking at files or brokers.
+    /// No value is repeated.
+    pub fn problems(&self) -> Vec<String> {
+        let properties = self.properties.iter().filter_map(|(name, value)| {
+            Some(format!(
+                "properties.{name}: {}",
+                property_problem(name, value)?
+            ))
+        });
+        let mut problems: Vec<String> = properties.collect();
+        problems.extend(self.security().problems());
+        problems
+    }
+
+    /// The same for what shows on this machine only: files of certificates, passwords and tokens,
+    /// and settings that librdkafka takes alone but not together. Empty while
+    /// [`problems`](Self::problems) is not: the first things first.
+    pub fn problems_here(&self) -> Vec<String> {
+        if !self.problems().is_empty() {
+            return Vec::new();
+        }
+        let problems = self.security().file_problems();
+        if !problems.is_empty() {
+            return problems;
+        }
+        match self.clone().resolve_checked() {
+            Ok(_) => Vec::new(),
+            Err((key, problem)) => vec![format!("{key}: {problem}")],
+        }
+    }
+
+    /// Refuses what cannot work and takes the password out of its file.
+    pub(super) fn resolve(self) -> Result<Self, LogError> {
         let doing = "reading the settings of Kafka";
+        let permanent = |reason: String| LogError::permanent(doing, reason);
         if self.bootstrap.trim().is_empty() {
             let reason = "bootstrap is empty; give the brokers as host:port,host:port";
-            return Err(LogError::permanent(doing, reason));
+            return Err(permanent(reason.to_owned()));
         }
-        for name in self.properties.keys() {
-            if RESERVED.contains(&name.as_str()) {
-                let reason = format!(
-                    "property {name} cannot be set: the delivery promises depend on it, or it \
-                     has a setting of its own"
-                );
-                return Err(LogError::permanent(doing, reason));
-            }
-            // Checked one by one, because librdkafka repeats a refused value in its message.
-            let mut one = ClientConfig::new();
-            one.set(name, &self.properties[name]);
-            if one.create_native_config().is_err() {
-                let reason = format!(
-                    "librdkafka does not take property {name} with this value (it is not shown), or \
-                     was built without it; see librdkafka's CONFIGURATION.md"
-                );
-                return Err(LogError::permanent(doing, reason));
-            }
+        let mut problems = self.problems();
+        if problems.is_empty() {
+            problems = self.security().file_problems();
         }
-        Ok(())
+        match problems.is_empty() {
+            true => self
+                .resolve_checked()
+                .map_err(|(key, problem)| permanent(format!("log.kafka.{key}: {problem}"))),
+            false => Err(permanent(format!(
+                "log.kafka.{}",
+                problems.join("; log.kafka.")
+            ))),
+        }
+    }
+
+    fn resolve_checked(mut self) -> Result<Self, (&'static str, String)> {
+        let unread = |problem| ("sasl.password_file", problem);
+        self.sasl.resolve().map_err(unread)?;
+        // librdkafka opens certificates and keys when a client is made; it connects later.
+        let trial = self.member("trial");
+        match BaseConsumer::from_config_and_context(&trial, Plain::default()) {
+            Ok(_) => Ok(self),
+            Err(KafkaError::ClientConfig(_, _, name, _)) => Err((
+                "properties",
+                format!("librdkafka refuses the value of {name}"),
+            )),
+            Err(KafkaError::ClientCreation(reason)) => {
+                let key = match reason.contains("ssl") {
+                    true => "tls",
+                    false => "properties",
+                };
+                Err((key, reason))
+            }
+            Err(error) => Err(("properties", error.to_string())),
+        }
+    }
+
+    fn security(&self) -> Security<'_> {
+        Security {
+            protocol: self.security_protocol,
+            tls: &self.tls,
+            sasl: &self.sasl,
+        }
+    }
+
+    /// Where clients get their tokens.
+    pub(super) fn tokens(&self) -> Tokens {
+        let used = self.sasl.mechanism == Some(Mechanism::Oauthbearer);
+        Tokens(self.sasl.token_file.clone().filter(|_| used))
     }
 
     /// The full name of a consumer group.
@@ -120,6 +234,7 @@ impl KafkaConfig {
             // A broker that comes back is found again in at most this time (default 10 s).
             .set("reconnect.backoff.max.ms", "1000")
             .set_log_level(RDKafkaLogLevel::Warning);
+        self.security().apply(&mut config);
         for (name, value) in &self.properties {
             config.set(name, value);
         }
@@ -239,6 +354,8 @@ impl KafkaConfig {
 
 #[cfg(test)]
 mod tests {
+    use ringback_core::secret::Secret;
+
     use super::*;
 
     fn with(name: &str, value: &str) -> KafkaConfig {
@@ -254,7 +371,7 @@ mod tests {
             with("group.protocol", "consumer"),
             with("fetch.wait.max.ms", "7"),
         ] {
-            config.validate().unwrap();
+            config.clone().resolve().unwrap();
             for client in [
                 config.appender(&AppenderOptions::default()),
                 config.member("group"),
@@ -271,23 +388,142 @@ mod tests {
     #[test]
     fn promises_cannot_be_configured_away() {
         for name in RESERVED {
-            let error = with(name, "1").validate().unwrap_err();
-            assert!(error.to_string().contains(name), "{error}");
+            let problems = with(name, "1").problems();
+            assert!(problems[0].starts_with(&format!("properties.{name}: cannot be set")));
+        }
+        for (name, key) in OWN {
+            let problems = with(name, "1").problems();
+            assert!(problems[0].ends_with(key), "{problems:?}");
         }
         let mut config = KafkaConfig::default();
         config.bootstrap.clear();
-        config.validate().unwrap_err();
+        config.resolve().unwrap_err();
     }
 
     #[test]
     fn values_of_properties_are_never_shown() {
         let secret = "hunter2";
-        let config = with("sasl.password", secret);
-        assert!(!format!("{config:?}").contains(secret));
+        let mut config = with("ssl.keystore.password", secret);
+        config.sasl.password = Some(Secret::new(secret));
+        config.tls.key_password = Some(Secret::new(secret));
+        let shown = format!("{config:?} {:?}", config.problems());
+        assert!(!shown.contains(secret), "{shown}");
         for name in ["no.such.property", "socket.timeout.ms"] {
-            let error = with(name, secret).validate().unwrap_err();
-            assert!(error.to_string().contains(name), "{error}");
-            assert!(!error.to_string().contains(secret), "{error}");
+            let problems = with(name, secret).problems();
+            assert!(problems[0].contains(name), "{problems:?}");
+            assert!(!problems[0].contains(secret), "{problems:?}");
+            let error = with(name, secret).resolve().unwrap_err().to_string();
+            assert!(error.contains(name) && !error.contains(secret), "{error}");
         }
+    }
+
+    fn sasl(mechanism: Mechanism) -> KafkaConfig {
+        KafkaConfig {
+            security_protocol: SecurityProtocol::SaslSsl,
+            sasl: Sasl {
+                mechanism: Some(mechanism),
+                username: Some("user".to_owned()),
+                password: Some(Secret::new("hunter2")),
+                ..Sasl::default()
+            },
+            ..KafkaConfig::default()
+        }
+    }
+
+    #[test]
+    fn every_mechanism_is_built_in() {
+        for mechanism in [
+            Mechanism::Plain,
+            Mechanism::ScramSha256,
+            Mechanism::ScramSha512,
+        ] {
+            assert_eq!(sasl(mechanism).problems(), Vec::<String>::new());
+            sasl(mechanism).resolve().unwrap();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let token = dir.path().join("token");
+        // {"sub":"a","exp":4102444800}
+        std::fs::write(&token, "e30.eyJzdWIiOiJhIiwiZXhwIjo0MTAyNDQ0ODAwfQ.\n").unwrap();
+        let mut config = sasl(Mechanism::Oauthbearer);
+        config.sasl = Sasl {
+            mechanism: Some(Mechanism::Oauthbearer),
+            token_file: Some(token),
+            ..Sasl::default()
+        };
+        config.resolve().unwrap();
+    }
+
+    #[test]
+    fn contradictions_are_all_named() {
+        let config = KafkaConfig {
+            tls: Tls {
+                ca: Some("ca.pem".into()),
+                certificate: Some("cert.pem".into()),
+                ..Tls::default()
+            },
+            sasl: Sasl {
+                mechanism: Some(Mechanism::Plain),
+                ..Sasl::default()
+            },
+            ..KafkaConfig::default()
+        };
+        let keys = |config: &KafkaConfig| -> Vec<String> {
+            let problems = config.problems().into_iter();
+            let keys = problems.map(|problem| problem.split(": ").next().unwrap().to_owned());
+            keys.collect()
+        };
+        assert_eq!(
+            keys(&config),
+            [
+                "tls.ca",
+                "tls.certificate",
+                "tls.certificate",
+                "sasl.mechanism"
+            ]
+        );
+        let mut config = sasl(Mechanism::ScramSha512);
+        config.sasl.username = None;
+        config.sasl.password_file = Some("too".into());
+        config.sasl.token_file = Some("too".into());
+        assert_eq!(
+            keys(&config),
+            ["sasl.username", "sasl.password", "sasl.token_file"]
+        );
+        config.sasl = Sasl::default();
+        assert_eq!(keys(&config), ["sasl.mechanism"]);
+        let mut config = sasl(Mechanism::Oauthbearer);
+        assert_eq!(keys(&config), ["sasl.token_file", "sasl.username"]);
+        config.security_protocol = SecurityProtocol::Ssl;
+        assert_eq!(
+            keys(&config),
+            ["sasl.mechanism", "sasl.username", "sasl.password"]
+        );
+    }
+
+    #[test]
+    fn bad_files_are_named_and_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, "hunter2").unwrap();
+            path
+        };
+        let mut config = sasl(Mechanism::Plain);
+        config.tls.ca = Some(dir.path().join("missing.pem"));
+        config.sasl.password = None;
+        config.sasl.password_file = Some(dir.path().join("missing"));
+        let problems = config.problems_here();
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[0].starts_with("tls.ca: "), "{problems:?}");
+        assert!(
+            problems[1].starts_with("sasl.password_file: "),
+            "{problems:?}"
+        );
+        config.sasl.password_file = Some(file("password"));
+        config.tls.ca = Some(file("ca.pem"));
+        let problems = config.problems_here();
+        assert!(problems[0].starts_with("tls: "), "{problems:?}");
+        assert!(problems[0].contains("ssl.ca.location"), "{problems:?}");
+        assert!(!problems[0].contains("hunter2"), "{problems:?}");
     }
 }

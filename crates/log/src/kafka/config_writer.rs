@@ -19,6 +19,7 @@ use super::Shared;
 use super::assigned::Assigned;
 use super::context::log_line;
 use super::error::log_error;
+use super::raw;
 use super::reader::read_until;
 
 /// How often a write starts again after another writer fenced this one. Each time somebody else
@@ -143,6 +144,8 @@ impl ConfigWriter {
         let Some(producer) = &self.producer else {
             return Err(Failure::Fenced);
         };
+        // Between writes nobody polls it, and the token it began with may be over.
+        raw::give_token(producer.client(), &self.shared.config.tokens());
         let name = &self.shared.topics.spec(topic).full_name;
         let offset = transact(producer, name, key.as_bytes(), value, perhaps, doing)?;
         known.learn(key.as_bytes(), offset, value.is_none());
@@ -162,6 +165,8 @@ impl ConfigWriter {
             .config_writer()
             .create_with_context(Reports::default())
             .map_err(|error| log_error(doing, &error))?;
+        // It blocks without being polled, so it cannot ask for its token.
+        raw::give_token(producer.client(), &self.shared.config.tokens());
         let deadline = Instant::now() + 2 * STEP;
         loop {
             match producer.init_transactions(STEP) {

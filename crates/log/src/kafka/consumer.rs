@@ -16,7 +16,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
-use ringback_core::log::{Committed, Consumer, Handler, LogError, Record, Waker};
+use ringback_core::log::{Committed, Consumer, Handler, LogError, Offset, Record, Waker};
 use ringback_core::time::Timestamp;
 use ringback_core::topics::{Partition, TopicId};
 
@@ -125,6 +125,8 @@ pub(super) struct Owned {
     queue: PartitionQueue<Member>,
     /// There may be something in the queue.
     ready: Arc<AtomicBool>,
+    /// The offset after the last record that was handed over, or where reading begins.
+    pub(super) next: Offset,
 }
 
 impl GroupMember {
@@ -133,6 +135,7 @@ impl GroupMember {
         let doing = format!("joining consumer group {group_name}");
         let context = Member {
             commit_failures: shared.commit_failures.clone(),
+            tokens: shared.config.tokens(),
             ..Member::default()
         };
         let mut client: BaseConsumer<Member> = shared
@@ -140,6 +143,7 @@ impl GroupMember {
             .member(group)
             .create_with_context(context)
             .map_err(|error| log_error(&*doing, &error))?;
+        raw::give_token(client.client(), &shared.config.tokens());
         let signal = Arc::new(Signal::default());
         client.set_nonempty_callback({
             let signal = signal.clone();
@@ -185,6 +189,7 @@ impl GroupMember {
             leaving: false,
             queue,
             ready,
+            next: 0,
         })
     }
 
@@ -201,7 +206,7 @@ impl GroupMember {
                 }
                 Some(Ok(message)) => self.put_back(&message),
                 Some(Err(error)) => {
-                    if let Some(error) = self.complaint(&error) {
+                    if let Some(error) = Self::complaint(&self.group, &error) {
                         result = Err(error);
                     }
                 }
@@ -227,7 +232,7 @@ impl GroupMember {
     }
 
     /// What the user has to hear of. librdkafka gets over a lost connection by itself.
-    fn complaint(&self, error: &KafkaError) -> Option<LogError> {
+    fn complaint(group: &str, error: &KafkaError) -> Option<LogError> {
         use rdkafka::error::RDKafkaErrorCode as Code;
         let code = error.rdkafka_error_code()?;
         let passing = matches!(
@@ -244,10 +249,10 @@ impl GroupMember {
                 | Code::RebalanceInProgress
         );
         if passing {
-            tracing::debug!(target: "ringback::kafka", "group {}: {error}", self.group);
+            tracing::debug!(target: "ringback::kafka", "group {group}: {error}");
             return None;
         }
-        let doing = format!("consuming as group {}", self.group);
+        let doing = format!("consuming as group {group}");
         let mut complaint = log_error(doing, error);
         if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
             complaint.retriable = false;
@@ -271,7 +276,7 @@ impl GroupMember {
         let mut taken = 0;
         let mut result = Ok(());
         for step in 0..count {
-            let owned = &self.owned[(self.turn + step) % count];
+            let owned = &mut self.owned[(self.turn + step) % count];
             if owned.leaving || !(sweep || owned.ready.load(Ordering::Acquire)) {
                 continue;
             }
@@ -286,10 +291,15 @@ impl GroupMember {
                     None => break,
                     Some(Ok(message)) => {
                         taken += 1;
+                        if message.offset() > owned.next {
+                            let next = owned.next;
+                            report_gap(&self.client, owned.partition, next, &message, handler);
+                        }
+                        owned.next = message.offset() + 1;
                         hand_over(owned.partition, &message, handler);
                     }
                     Some(Err(error)) => {
-                        if let Some(error) = self.complaint(&error) {
+                        if let Some(error) = Self::complaint(&self.group, &error) {
                             result = Err(error);
                         }
                     }
@@ -369,6 +379,22 @@ impl GroupMember {
         let sweep = self.swept + SWEEP;
         let next = soon.map_or(sweep, |soon| soon.min(sweep));
         next.min(deadline)
+    }
+}
+
+/// Offsets without a record are normal (markers of transactions); what stood before the log's start
+/// was a record that retention dropped before we read it (DL10).
+fn report_gap(
+    client: &BaseConsumer<Member>,
+    partition: Partition,
+    next: Offset,
+    message: &BorrowedMessage<'_>,
+    handler: &mut impl Handler,
+) {
+    let start = raw::log_start(client, message.topic(), message.partition());
+    let end = start.map_or(next, |start| start.min(message.offset()));
+    if end > next {
+        handler.gap(partition, next..end);
     }
 }
 

@@ -1,16 +1,19 @@
 //! What librdkafka calls back: its log lines and errors, rebalances, and ends of commits.
 
 use std::collections::VecDeque;
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rdkafka::TopicPartitionList;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
+
+use super::oauth::Tokens;
 
 /// librdkafka's error level is our warning: it reconnects by itself, and what stays wrong comes
 /// back as the result of an operation.
@@ -35,15 +38,51 @@ pub(super) fn log_line(level: RDKafkaLogLevel, fac: &str, message: &str) {
 }
 
 /// The context of clients that only need their log lines carried on.
-pub(super) struct Plain;
+#[derive(Default)]
+pub(super) struct Plain {
+    pub(super) tokens: Tokens,
+    /// What librdkafka complained of last: the cause behind an operation that merely timed out.
+    complaint: Mutex<Option<(RDKafkaErrorCode, String)>>,
+}
+
+impl Plain {
+    pub(super) fn with(tokens: Tokens) -> Self {
+        Self {
+            tokens,
+            ..Self::default()
+        }
+    }
+
+    /// What it complained of last.
+    pub(super) fn complaint(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.complaint.lock().clone()
+    }
+}
 
 impl ClientContext for Plain {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
         log_line(level, fac, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // These clients are in no group, and need no grant for the one they name.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+            tracing::debug!(target: "ringback::kafka", "{error}: {reason}");
+            return;
+        }
         tracing::warn!(target: "ringback::kafka", "{error}: {reason}");
+        // That all brokers are away only follows from what was said before.
+        if let Some(code) = error.rdkafka_error_code()
+            && code != RDKafkaErrorCode::AllBrokersDown
+        {
+            *self.complaint.lock() = Some((code, reason.to_owned()));
+        }
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.tokens.generate()
     }
 }
 
@@ -75,9 +114,16 @@ pub(super) struct Member {
     pub(super) commit_error: Mutex<Option<KafkaError>>,
     /// Failed commits of all consumers of this log.
     pub(super) commit_failures: Arc<AtomicU64>,
+    pub(super) tokens: Tokens,
 }
 
 impl ClientContext for Member {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.tokens.generate()
+    }
+
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
         log_line(level, fac, message);
     }

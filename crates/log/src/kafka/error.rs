@@ -14,6 +14,7 @@ pub(super) fn is_permanent(code: RDKafkaErrorCode) -> bool {
             | Code::TransactionalIdAuthorizationFailed
             | Code::SaslAuthenticationFailed
             | Code::Authentication
+            | Code::SSL
             | Code::UnsupportedVersion
             | Code::UnsupportedFeature
             | Code::InvalidConfig
@@ -26,7 +27,7 @@ pub(super) fn is_permanent(code: RDKafkaErrorCode) -> bool {
 }
 
 /// What a person can do about it.
-fn advice(code: RDKafkaErrorCode) -> &'static str {
+pub(super) fn advice(code: RDKafkaErrorCode) -> &'static str {
     use RDKafkaErrorCode as Code;
     match code {
         Code::AllBrokersDown
@@ -34,7 +35,10 @@ fn advice(code: RDKafkaErrorCode) -> &'static str {
         | Code::Resolve
         | Code::OperationTimedOut
         | Code::RequestTimedOut
-        | Code::TimedOutQueue => "; check that the brokers run and that bootstrap names them",
+        | Code::TimedOutQueue => {
+            "; check that the brokers run, that log.kafka.bootstrap names them, and that \
+             log.kafka.security_protocol is what they speak there"
+        }
         Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
             "; create the topics"
         }
@@ -43,8 +47,9 @@ fn advice(code: RDKafkaErrorCode) -> &'static str {
         | Code::ClusterAuthorizationFailed
         | Code::TransactionalIdAuthorizationFailed => "; grant it in Kafka's ACLs",
         Code::SaslAuthenticationFailed | Code::Authentication => {
-            "; check user and password in the properties"
+            "; check [log.kafka.sasl]: mechanism, user and password"
         }
+        Code::SSL => "; check log.kafka.security_protocol and [log.kafka.tls]",
         _ => "",
     }
 }

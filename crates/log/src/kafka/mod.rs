@@ -3,13 +3,16 @@
 //! | file | subject |
 //! |---|---|
 //! | `config` | settings, and what librdkafka is told from them |
+//! | `security`, `oauth` | TLS and SASL |
 //! | `appender` | appends by an idempotent producer |
 //! | `consumer`, `rebalance` | a member of a group |
 //! | `assigned` | a consumer of one chosen partition, for `follower` and `reader` |
 //! | `config_writer` | compare-and-set by a fenced transaction |
 //! | `admin` | creates and checks topics |
+//! | `acl` | what each component may do |
 //! | `context`, `signal`, `error`, `raw` | callbacks, waking, error texts, and the only `unsafe` |
 
+pub mod acl;
 mod admin;
 mod appender;
 mod assigned;
@@ -19,9 +22,11 @@ mod consumer;
 mod context;
 mod error;
 mod follower;
+mod oauth;
 mod raw;
 mod reader;
 mod rebalance;
+mod security;
 mod signal;
 
 use std::sync::Arc;
@@ -38,6 +43,7 @@ pub use self::config::KafkaConfig;
 pub use self::consumer::KafkaConsumer;
 pub use self::follower::KafkaFollower;
 pub use self::reader::KafkaReader;
+pub use self::security::{Mechanism, Sasl, SecurityProtocol, Tls};
 
 use self::config_writer::ConfigWriter;
 
@@ -60,7 +66,7 @@ impl KafkaLog {
     /// Checks the settings. Does not wait for the brokers, and does not need them: whatever is
     /// started from this log connects by itself, as soon as they are there.
     pub fn open(config: KafkaConfig, topics: Arc<Topics>) -> Result<Self, LogError> {
-        config.validate()?;
+        let config = config.resolve()?;
         let shared = Arc::new(Shared {
             config,
             topics,
@@ -73,8 +79,7 @@ impl KafkaLog {
     /// Blocking: the full names of all topics that the cluster lets us see, also of those that no table
     /// asks for any more.
     pub fn existing_topics(config: &KafkaConfig) -> Result<Vec<String>, LogError> {
-        config.validate()?;
-        admin::names(config)
+        admin::names(&config.clone().resolve()?)
     }
 
     /// How many commits of offsets failed since this log was opened. Each costs repetitions at

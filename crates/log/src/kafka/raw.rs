@@ -1,8 +1,9 @@
 //! The few things that `rdkafka` has no safe and non-panicking way for: headers and commit
-//! metadata that are not UTF-8, how a commit ended, and the offset of an end-of-partition event.
+//! metadata that are not UTF-8, how a commit ended, the offset of an end-of-partition event, and
+//! handing a client its token before it asks.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::bindings as sys;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -18,6 +20,7 @@ use ringback_core::log::{Header, Offset};
 use smallvec::SmallVec;
 
 use super::context::{Member, Plain, log_line};
+use super::oauth::{Token, Tokens};
 
 /// The headers of one record. Sixteen are more than any record of ours has.
 pub(super) type Headers<'a> = SmallVec<[Header<'a>; 16]>;
@@ -83,6 +86,23 @@ pub(super) fn metadata(list: &TopicPartitionList, index: usize) -> String {
     std::str::from_utf8(bytes).unwrap_or_default().to_owned()
 }
 
+/// The first offset that the log had of a partition at the last fetch; asks nobody. `None`: not
+/// known.
+pub(super) fn log_start(
+    consumer: &BaseConsumer<Member>,
+    topic: &str,
+    index: i32,
+) -> Option<Offset> {
+    let topic = CString::new(topic).ok()?;
+    let (mut low, mut high) = (-1, -1);
+    // SAFETY: the client is valid while it is borrowed, the name ends with a NUL, the rest is ours.
+    let result = unsafe {
+        let client = consumer.client().native_ptr();
+        sys::rd_kafka_get_watermark_offsets(client, topic.as_ptr(), index, &mut low, &mut high)
+    };
+    (result == NO_ERROR && low >= 0).then_some(low)
+}
+
 /// Begins a commit whose end is reported to `commit_callback`, from within `poll`. (`rdkafka`'s own
 /// asynchronous commit never reports: librdkafka answers only where it was told to.)
 pub(super) fn commit(
@@ -104,6 +124,57 @@ pub(super) fn commit(
     match result {
         NO_ERROR => Ok(()),
         error => Err(error.into()),
+    }
+}
+
+/// Gives a client a token, or says why there is none. Clients that block before they are polled
+/// would otherwise wait for the event in vain.
+///
+/// # Safety
+/// `client` must be valid.
+pub(super) unsafe fn set_token(client: *mut sys::rd_kafka_t, token: Result<Token, String>) {
+    let failed = |reason: &str| {
+        tracing::warn!(target: "ringback::kafka", "no token for the brokers: {reason}");
+        if let Ok(reason) = CString::new(reason) {
+            // SAFETY: the client is valid by the contract of this function; the text is copied.
+            unsafe { sys::rd_kafka_oauthbearer_set_token_failure(client, reason.as_ptr()) };
+        }
+    };
+    let token = match token {
+        Ok(token) => token,
+        Err(reason) => return failed(&reason),
+    };
+    let (Ok(value), Ok(principal)) = (CString::new(token.value), CString::new(token.principal))
+    else {
+        return failed("it has a NUL in it");
+    };
+    let mut reason = [0; 256];
+    // SAFETY: the client is valid by the contract of this function, all texts end with a NUL and are
+    // copied, and `reason` has the length that is given.
+    let result = unsafe {
+        sys::rd_kafka_oauthbearer_set_token(
+            client,
+            value.as_ptr(),
+            token.expires_ms,
+            principal.as_ptr(),
+            ptr::null_mut(),
+            0,
+            reason.as_mut_ptr(),
+            reason.len(),
+        )
+    };
+    if result != NO_ERROR {
+        // SAFETY: librdkafka ends what it writes with a NUL within the length given.
+        let reason = unsafe { CStr::from_ptr(reason.as_ptr()) };
+        failed(&reason.to_string_lossy());
+    }
+}
+
+/// Gives a client the token that is in the file now, if it needs one.
+pub(super) fn give_token<C: ClientContext>(client: &Client<C>, tokens: &Tokens) {
+    if let Some(token) = tokens.current() {
+        // SAFETY: the client is valid while it is borrowed.
+        unsafe { set_token(client.native_ptr(), token) }
     }
 }
 
@@ -176,6 +247,8 @@ pub(super) enum Kind<'e> {
     End { partition: i32, offset: Offset },
     /// Something failed.
     Failed(RDKafkaErrorCode),
+    /// A new token is wanted: [`give_token`] gives one.
+    TokenWanted,
     /// Nothing of interest.
     Other,
 }
@@ -215,6 +288,7 @@ impl Event {
                     Kind::Failed(code.into())
                 }
             }
+            sys::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH => Kind::TokenWanted,
             sys::RD_KAFKA_EVENT_LOG => {
                 // SAFETY: see above.
                 unsafe { forward_log(event) };

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
-use rdkafka::topic_partition_list::Offset as KafkaOffset;
-use ringback_core::log::{Assignment, Committed, Handler, LogError};
+use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionListElem};
+use ringback_core::log::{Assignment, Committed, Handler, LogError, Offset};
 use ringback_core::topics::Partition;
 
 use super::consumer::{GroupMember, Owned};
@@ -173,6 +173,12 @@ impl GroupMember {
             .client
             .offsets_for_times(earliest, START)
             .map_err(|error| log_error(&*doing, &error))?;
+        // And with -1, which is `End` and the protocol's "latest": a precaution that may fail.
+        let mut latest = list.clone();
+        let latest = latest
+            .set_all_offsets(KafkaOffset::End)
+            .and_then(|()| self.client.offsets_for_times(latest, START))
+            .unwrap_or_default();
         let mut taken: Vec<(Assignment, Owned)> = Vec::with_capacity(starts.count());
         for (index, mut element) in starts.elements().into_iter().enumerate() {
             element
@@ -187,7 +193,22 @@ impl GroupMember {
                 let reason = format!("the log start of {topic} [{number}] is not known");
                 return Err(LogError::retriable(&*doing, reason));
             };
+            let last = latest.find_partition(&topic, number);
+            let end = match last.as_ref().map(TopicPartitionListElem::offset) {
+                Some(KafkaOffset::Offset(end)) => end,
+                _ => Offset::MAX,
+            };
             let committed = match element.offset() {
+                // What counts as finished would be taken for what comes there one day.
+                KafkaOffset::Offset(offset) if offset > end => {
+                    tracing::error!(
+                        target: "ringback::kafka",
+                        "group {} had come to {offset} in {topic} [{number}], which ends at {end}: \
+                         the topic was made anew or truncated; it is read from its start",
+                        self.group
+                    );
+                    None
+                }
                 KafkaOffset::Offset(offset) => Some(Committed {
                     offset,
                     metadata: raw::metadata(&starts, index),
@@ -207,10 +228,13 @@ impl GroupMember {
             let owned = place
                 .map(|(topic, index)| Partition { topic, index })
                 .and_then(|partition| self.split(partition));
-            let Some(owned) = owned else {
+            let Some(mut owned) = owned else {
                 let reason = format!("{topic} [{number}] is not in the table of topics");
                 return Err(LogError::permanent(&*doing, reason));
             };
+            let position = committed.as_ref().map_or(log_start, |c| c.offset);
+            // What is missing before the start is in the assignment.
+            owned.next = position.max(log_start);
             let assignment = Assignment {
                 partition: owned.partition,
                 committed,

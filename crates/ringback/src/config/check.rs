@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ringback_core::secret::KeyRing;
 
-use crate::config::Config;
+use crate::config::{Config, Engine};
 
 /// Longest name of a topic that Kafka takes, less our longest name behind the prefix.
 const PREFIX_BYTES_MAX: usize = 200;
@@ -26,6 +26,10 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
             "admin.operator_token_file",
             "give this or admin.operator_token, not both",
         );
+    }
+    problems.section("log.kafka", config.log.kafka.problems());
+    if config.log.engine == Engine::Kafka {
+        problems.section("log.kafka", config.log.kafka.problems_here());
     }
     problems.section("ingest", config.ingest.problems());
     problems.section("dispatcher", config.dispatcher.problems());

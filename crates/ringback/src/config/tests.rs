@@ -95,14 +95,14 @@ fn texts_become_what_the_key_takes() {
         ("RINGBACK_ADMIN_SERVICE_HOST", "10.0.0.1"),
     ];
     let flags = [
-        "log.kafka.properties.sasl.mechanism=PLAIN",
+        "log.kafka.properties.group.protocol=consumer",
         "dispatcher.timeout=250ms",
     ];
     let config = given("", &variables, &flags).config();
     assert_eq!(config.log.engine, Engine::Kafka);
     assert_eq!(config.log.kafka.client_id, "17");
     assert_eq!(config.log.kafka.properties["socket.timeout.ms"], "9000");
-    assert_eq!(config.log.kafka.properties["sasl.mechanism"], "PLAIN");
+    assert_eq!(config.log.kafka.properties["group.protocol"], "consumer");
     assert_eq!(config.topics.event_partitions, 24);
     assert_eq!(config.schedule.tiers(), [1, 300].map(Duration::from_secs));
     assert!(config.admin.forbid_http);
@@ -202,6 +202,17 @@ fn values_that_cannot_work_are_named() {
     for (flag, says) in [
         ("log.kafka.bootstrap=kafka", "kafka-1:9092"),
         ("log.kafka.bootstrap=a:1,,b:2", "\"\" is not a broker"),
+        ("log.kafka.properties.acks=0", "promises depend on it"),
+        (
+            "log.kafka.properties.sasl.password=x",
+            "log.kafka.sasl.password",
+        ),
+        (
+            "log.kafka.properties.no.such=x",
+            "librdkafka does not take it",
+        ),
+        ("log.kafka.sasl.mechanism=plain", "sasl_ssl"),
+        ("log.kafka.tls.ca=/x", "needs log.kafka.security_protocol"),
         ("log.local.dir=", "name the data directory"),
         ("topics.prefix=ring back", "use at most 200"),
         ("topics.event_partitions=0", "use 1 to 10000"),
@@ -227,9 +238,44 @@ fn values_that_cannot_work_are_named() {
     assert!(problems(&both).contains("not both"));
 }
 
+/// What keeps Kafka from being reached shows before anything starts, all of it at once.
+#[test]
+fn all_mistakes_about_kafka_are_named_together() {
+    let file = "\
+[log]
+engine = 'kafka'
+[log.kafka]
+security_protocol = 'sasl_ssl'
+tls.ca = '/nowhere/ca.pem'
+[log.kafka.sasl]
+mechanism = 'scram-sha-512'
+username = 'ringback'
+password_file = '/nowhere/password'
+";
+    let mistakes = given(file, &[], &[]).mistakes();
+    let expected = [
+        "DIR/ringback.toml:5: log.kafka.tls.ca: /nowhere/ca.pem cannot be read: No such file or directory (os error 2)",
+        "DIR/ringback.toml:9: log.kafka.sasl.password_file: /nowhere/password cannot be read: No such file or directory (os error 2)",
+    ];
+    assert_eq!(mistakes, expected);
+    // Files matter where they are used.
+    given(file, &[], &["log.engine=local"]).config();
+    let flags = [
+        "log.kafka.properties.acks=0",
+        "log.kafka.properties.group.protocol=hunter2",
+        "log.kafka.sasl.token_file=/x",
+        "log.kafka.bootstrap=nonsense",
+    ];
+    let mistakes = given(file, &[], &flags).mistakes();
+    assert_eq!(mistakes.len(), 4, "{mistakes:#?}");
+    assert!(!mistakes.join(" ").contains("hunter2"), "{mistakes:#?}");
+}
+
 #[test]
 fn secrets_open_and_are_never_shown() {
-    let properties = "[log.kafka.properties]\n'sasl.password' = 'hunter2'\n";
+    let properties = "[log.kafka]\nsecurity_protocol = 'sasl_ssl'\ntls.key_password = 'hunter2'\n\
+        sasl = { mechanism = 'plain', username = 'u', password = 'hunter2' }\n\
+        [log.kafka.properties]\n'ssl.keystore.password' = 'hunter2'\n";
     let keys = format!("{properties}[secrets]\nprimary = 'k1'\n[secrets.keys]\nk1 = '{KEY}'\n");
     let config = given(
         &keys,
@@ -287,7 +333,8 @@ mapping = { type-from = 'event', tenant-from = 'domain', types = { answer = 'cal
 /// Wherever a secret is misplaced, misspelt or malformed: no message repeats it.
 #[test]
 fn no_mistake_repeats_a_secret() {
-    let file = "[admin]\noperator_token = 20252025\n[secrets]\nkeys.k1 = 'hunter2'\nkeys.k2 = [20252025]\n\
+    let file = "[admin]\noperator_token = 20252025\n[log.kafka]\nsasl.password = 20252025\n\
+        sasl.pasword = 'hunter2'\ntls.key_password.x = 'hunter2'\n[secrets]\nkeys.k1 = 'hunter2'\nkeys.k2 = [20252025]\n\
         [log.kafka.properties]\n'sasl.password' = 20252025\n[admn]\noperator_token = 'hunter2'\n\
         [log.kafka.properties.a]\nb.c = 20252025\n";
     let broken = "[admin]\noperator_token = 'hunter2\n";
