@@ -33,6 +33,11 @@ pub use self::receivers::{Receivers, Request, Transport};
 /// When every simulation begins.
 pub const START: Timestamp = Timestamp::from_millis(1_795_000_000_000);
 
+/// How often something under way is looked at.
+const TICK: Duration = Duration::from_millis(5);
+/// After so many looks at the same state something is stuck: 20 s, and 400 s of the log's clock.
+const PATIENCE: u32 = 4000;
+
 /// The groups of a dispatcher.
 pub const GROUPS: [&str; 3] = [
     "dispatcher.events",
@@ -241,9 +246,10 @@ impl Simulation {
     }
 
     /// Lets time pass until nothing is left to do: from one due time to the next, and on for sessions
-    /// and timeouts where something that is due does not get done. Panics when that does not end.
+    /// and timeouts where something that is due does not get done. Panics when for
+    /// [a long time](PATIENCE) nothing changes.
     pub async fn until_at_rest(&mut self) {
-        let mut patience = 2000;
+        let (mut patience, mut before) = (PATIENCE, None);
         loop {
             self.producer.produce_again();
             let (due, now) = (self.due(), self.sim.clock().now());
@@ -256,14 +262,20 @@ impl Simulation {
                 }
                 _ => {}
             }
+            let state = Some((open, due));
+            if state != before {
+                (patience, before) = (PATIENCE, state);
+            }
             assert!(
                 patience > 0,
-                "not at rest: {open} appends open, due {due:?}"
+                "not at rest at {now}: {open} appends open, unfinished {:?}, {:?}",
+                GROUPS.map(|group| (group, self.sim.unfinished(group))),
+                self.sim.seen(),
             );
             patience -= 1;
             // Something is under way. Real threads do it, so it takes real time; but should it wait
             // for a session or a timeout of the log, that time has to pass as well.
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(TICK).await;
             if patience % 10 == 0 {
                 self.sim.clock().advance(Duration::from_secs(1));
             }
