@@ -41,36 +41,6 @@ pub struct Limits {
     pub wait: Duration,
 }
 
-/// Where a delivery comes from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Origin {
-    /// Its first passage.
-    Fresh,
-    /// A retry or a replay.
-    Waited,
-    /// It was put off on this rung.
-    Deferred(usize),
-}
-
-impl Origin {
-    /// Of the deliveries in a topic.
-    pub fn of(role: Role) -> Self {
-        match role {
-            Role::Retry(_) | Role::Replay => Self::Waited,
-            Role::Defer(rung) => Self::Deferred(rung),
-            _ => Self::Fresh,
-        }
-    }
-
-    /// Its queue.
-    pub fn queue(self) -> Queue {
-        match self {
-            Self::Fresh => Queue::Fresh,
-            _ => Queue::Old,
-        }
-    }
-}
-
 /// One of a lane's two queues, each first in, first out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Queue {
@@ -78,6 +48,16 @@ pub enum Queue {
     Fresh,
     /// What has waited before: retries, deferred deliveries, replays. A share of the starts is theirs.
     Old,
+}
+
+impl Queue {
+    /// Of the deliveries in a topic.
+    pub fn of(role: Role) -> Self {
+        match role {
+            Role::Retry(_) | Role::Defer(_) | Role::Replay => Self::Old,
+            _ => Self::Fresh,
+        }
+    }
 }
 
 /// How much the whole process holds: what one lane may hold depends on it.
@@ -96,8 +76,8 @@ pub struct Pressure {
 /// What to do with a delivery that is offered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Offer {
-    /// Put it into this queue; [`Lane::next`] says when it is its turn.
-    Queue(Queue),
+    /// Put it into its queue; [`Lane::next`] says when it is its turn.
+    Queue,
     /// Put it off: it would wait for about this long.
     Defer(Duration),
 }
@@ -210,14 +190,10 @@ impl Lane {
     pub fn offer(
         &mut self,
         now: Timestamp,
-        origin: Origin,
+        queue: Queue,
         pressure: Pressure,
         pace: &impl Pace,
     ) -> Offer {
-        if let Origin::Deferred(rung) = origin {
-            self.outstanding.came_back(rung);
-        }
-        let queue = origin.queue();
         let blocked = self.blocked(now);
         let wait = self.wait_in(queue, now, pace);
         // The last of the queue's room is for those that have waited before.
@@ -237,7 +213,7 @@ impl Lane {
             Queue::Fresh => self.fresh += 1,
             Queue::Old => self.old += 1,
         }
-        Offer::Queue(queue)
+        Offer::Queue
     }
 
     /// Whose turn it is. Called until it says [`Turn::Wait`] or [`Turn::Rest`] after every offer that

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use ringback_core::check_invariant;
-use ringback_core::lane::{Lane, Limits, Offer, Origin, Pressure, Queue, Signal, Turn};
+use ringback_core::lane::{Lane, Limits, Offer, Pressure, Queue, Signal, Turn};
 use ringback_core::log::Log;
 use ringback_core::time::Timestamp;
 use ringback_core::webhook::Webhook;
@@ -142,7 +142,7 @@ impl Lanes {
         now: Timestamp,
     ) -> (SharedLane, Todo) {
         let owned = job.work.owned.clone();
-        let origin = Origin::of(owned.role);
+        let queue = Queue::of(owned.role);
         let pressure = Pressure {
             slots: self.slots,
             free: owned.gauge.room(owned.class),
@@ -163,8 +163,8 @@ impl Lanes {
                     }
                     state.rate.set(webhook.rate_limit, share);
                 }
-                match state.lane.offer(now, origin, pressure, &state.rate) {
-                    Offer::Queue(queue) => {
+                match state.lane.offer(now, queue, pressure, &state.rate) {
+                    Offer::Queue => {
                         state.queue(queue).push_back(job);
                         turns(state, now)
                     }
