@@ -8,6 +8,10 @@ use crate::time::Timestamp;
 /// How long an observation counts, at most twice this.
 const WINDOW: Duration = Duration::from_secs(300);
 
+/// An append that took longer than this by our clock says nothing: it would have been reported as
+/// failed, so our clock jumped or this process was suspended.
+const ROUND_TRIP_MAX: Duration = Duration::from_secs(10);
+
 /// Estimates how far the log's clock is ahead of ours.
 ///
 /// An acknowledgement that arrives at our `now` carries the append time `at`. It travelled for a
@@ -21,8 +25,12 @@ pub struct LogClock {
 }
 
 impl LogClock {
-    /// An acknowledgement with append time `at` arrived `now`.
-    pub fn observe(&mut self, at: Timestamp, now: Timestamp) {
+    /// An append that was handed over when our clock said `handed` was acknowledged `now`, with append
+    /// time `at`.
+    pub fn observe(&mut self, at: Timestamp, handed: Timestamp, now: Timestamp) {
+        if now < handed || now.since(handed) > ROUND_TRIP_MAX {
+            return;
+        }
         if now.since(self.window_began) > WINDOW || now < self.window_began {
             self.previous = self.current.take();
             self.window_began = now;
@@ -54,7 +62,7 @@ mod tests {
             for delay in &delays {
                 now = now + Duration::from_millis(100);
                 let at = Timestamp::from_micros(now.as_micros() + skew - delay);
-                clock.observe(at, now);
+                clock.observe(at, now - Duration::from_millis(500), now);
             }
             let lag = now.as_micros() + skew - clock.at(now).as_micros();
             prop_assert!(lag >= 0, "ahead by {}", -lag);
@@ -66,12 +74,25 @@ mod tests {
     fn forgets_an_old_skew() {
         let mut clock = LogClock::default();
         let start = Timestamp::from_micros(1_000_000_000_000);
-        clock.observe(start + Duration::from_secs(60), start);
+        clock.observe(start + Duration::from_secs(60), start, start);
         for minute in 1..20 {
             let now = start + Duration::from_secs(60 * minute);
-            clock.observe(now, now);
+            clock.observe(now, now, now);
         }
         let now = start + Duration::from_secs(1200);
+        assert_eq!(clock.at(now), now);
+    }
+
+    /// Else a retry would be late by the time that the process was suspended.
+    #[test]
+    fn a_suspension_is_no_skew() {
+        let mut clock = LogClock::default();
+        let handed = Timestamp::from_micros(1_000_000_000_000);
+        let now = handed + Duration::from_secs(400);
+        clock.observe(handed, handed, now);
+        assert_eq!(clock.at(now), now);
+        // Nor is our clock being set back.
+        clock.observe(now, now, handed);
         assert_eq!(clock.at(now), now);
     }
 }

@@ -58,6 +58,7 @@ pub(crate) struct Settler<L: Log> {
     schedule: Schedule,
     name: String,
     backlog: Arc<Backlog>,
+    our_clock: Clock,
     metrics: Metrics,
 }
 
@@ -68,6 +69,8 @@ pub(crate) struct Pending {
     topic: TopicId,
     key: Option<String>,
     content: Content,
+    /// When it was last handed to the log, by our clock.
+    handed: Timestamp,
 }
 
 enum Content {
@@ -120,7 +123,8 @@ impl Completion for Acknowledged {
     fn done(&self, pending: Pending, result: Result<Appended, AppendError>) {
         match result {
             Ok(appended) => {
-                self.clock.lock().observe(appended.at, self.our_clock.now());
+                let now = self.our_clock.now();
+                self.clock.lock().observe(appended.at, pending.handed, now);
                 let settling = pending.settling;
                 if settling.unacknowledged.fetch_sub(1, Ordering::AcqRel) == 1 {
                     settling.work.settled();
@@ -150,7 +154,7 @@ impl<L: Log> Settler<L> {
         let completion = Acknowledged {
             backlog: backlog.clone(),
             clock,
-            our_clock,
+            our_clock: our_clock.clone(),
             metrics: metrics.clone(),
         };
         let options = AppenderOptions {
@@ -165,6 +169,7 @@ impl<L: Log> Settler<L> {
             schedule,
             name,
             backlog,
+            our_clock,
             metrics,
         })
     }
@@ -349,6 +354,7 @@ impl<L: Log> Settler<L> {
             unacknowledged: AtomicUsize::new(1),
         });
         self.append(Pending {
+            handed: self.our_clock.now(),
             settling,
             topic,
             key: None,
@@ -371,6 +377,7 @@ impl<L: Log> Settler<L> {
             .then(|| delivery.webhook.as_hyphenated().to_string());
         let content = Content::Delivery(delivery, parking);
         self.append(Pending {
+            handed: self.our_clock.now(),
             settling: settling.clone(),
             topic,
             key,
@@ -386,6 +393,7 @@ impl<L: Log> Settler<L> {
         let json = serde_json::to_vec(attempt).unwrap_or_default();
         let key = Some(attempt.webhook.as_hyphenated().to_string());
         self.append(Pending {
+            handed: self.our_clock.now(),
             settling,
             topic,
             key,
@@ -459,13 +467,14 @@ impl<L: Log> Settler<L> {
             tokio::time::sleep(backoff).await;
             let failed = std::mem::take(&mut *self.backlog.failed.lock());
             let tried = failed.len();
-            for pending in failed {
+            for mut pending in failed {
                 // A late attempt record is not worth the queue of those that matter.
                 let work = pending.settling.work.clone();
                 let Some(_held) = work.owned.hold() else {
                     continue;
                 };
                 self.metrics.inc(Counter::AppendsRetried, &[]);
+                pending.handed = self.our_clock.now();
                 if let Err(pending) = self.try_append(pending) {
                     self.backlog.push(pending);
                 }
