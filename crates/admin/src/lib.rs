@@ -7,7 +7,6 @@
 
 #![forbid(unsafe_code)]
 
-mod append;
 mod attempts;
 mod authentication;
 mod config;

@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::extract::{Path, State};
 use ringback_core::catalogue::{Class, class_of};
-use ringback_core::log::{Append, AppendError, Log, LogError, Offset, Reader, Record};
+use ringback_core::log::{Append, AppendError, Appender, Log, LogError, Offset, Reader, Record};
 use ringback_core::record::{Delivery, HeaderBuf, Reason, decode_delivery, header};
 use ringback_core::time::Timestamp;
 use ringback_core::topics::{Partition, Role, TopicId};
+use ringback_log::batch::{Acknowledgement, Batch};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::append::Batch;
 use crate::parked::{event_and_run, find_reason, raise_runs, reason_of};
 use crate::problem::Problem;
 use crate::request::Body;
@@ -329,7 +329,7 @@ fn next_run(parked: Delivery, now: Timestamp) -> Delivery {
 }
 
 /// Appends a delivery to `replay`.
-pub(crate) fn append<A: ringback_core::log::Appender<crate::append::Acknowledgement>>(
+pub(crate) fn append<A: Appender<Acknowledgement>>(
     batch: &mut Batch<'_, A>,
     topic: TopicId,
     key: &str,

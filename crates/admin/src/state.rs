@@ -14,19 +14,19 @@ use ringback_core::secret::{KeyRing, Secret};
 use ringback_core::time::Clock;
 use ringback_core::topics::{Partition, Role, TopicId};
 use ringback_core::webhook::{Tenant, Webhook};
+use ringback_log::batch::{Acknowledgement, IN_FLIGHT_MAX};
 use ringback_log::directory::LiveDirectory;
 use ringback_telemetry::Metrics;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::append::Acknowledgement;
 use crate::config::Config;
 use crate::problem::Problem;
 
 /// Requests that may work at the log at the same time; others wait.
 const WORKING_MAX: usize = 16;
 /// Appends that all of them may have in flight.
-const APPENDS_MAX: usize = WORKING_MAX * crate::append::IN_FLIGHT_MAX;
+const APPENDS_MAX: usize = WORKING_MAX * IN_FLIGHT_MAX;
 /// After how long an append without acknowledgement is given up.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
 

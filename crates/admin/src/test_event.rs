@@ -9,11 +9,11 @@ use ringback_core::event::{Event, EventName, Source, Subject};
 use ringback_core::log::Log;
 use ringback_core::record::Delivery;
 use ringback_core::topics::Role;
+use ringback_log::batch::Batch;
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::append::Batch;
 use crate::problem::Problem;
 use crate::replay::{append, not_acknowledged};
 use crate::request::Body;

@@ -2,6 +2,7 @@
 //! for one machine, simulated for tests — and the conformance suite that says what each promise of the
 //! interface means.
 
+pub mod batch;
 pub mod conformance;
 pub mod directory;
 pub mod kafka;

@@ -14,7 +14,6 @@
 
 #![forbid(unsafe_code)]
 
-mod append;
 mod config;
 mod fold;
 mod service;

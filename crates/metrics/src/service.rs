@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 use ringback_core::health::{Snapshot, State};
 use ringback_core::invariant::{self, Invariant};
 use ringback_core::log::{
-    Append, AppendError, Assignment, Committed, Consumer, Handler, Log, LogError, Offset, Reader,
-    Record, Waker,
+    Append, AppendError, AppenderOptions, Assignment, Committed, Consumer, Handler, Log, LogError,
+    Offset, Reader, Record, Waker,
 };
 use ringback_core::record::{Attempt, HeaderBuf};
 use ringback_core::time::Clock;
 use ringback_core::topics::{Partition, Role, TopicId};
+use ringback_log::batch::{Acknowledgement, Batch, IN_FLIGHT_MAX};
 use ringback_log::directory::LiveDirectory;
 use ringback_telemetry::{ComponentHealth, Counter, Gauge, Health, Metrics};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::append::Appends;
 use crate::config::Config;
 use crate::fold::Fold;
 use crate::verdict::Verdict;
@@ -99,8 +99,12 @@ impl MetricsService {
             health: readiness,
             clock,
         } = environment;
+        let options = AppenderOptions {
+            queue: IN_FLIGHT_MAX,
+            ..AppenderOptions::default()
+        };
         let service = Service::<L> {
-            appends: Appends::new(log)?,
+            appender: log.appender(options, Acknowledgement)?,
             reader: log.reader()?,
             directory: LiveDirectory::start(log, &[Role::Webhooks], || {})?,
             windows,
@@ -150,7 +154,7 @@ impl Drop for MetricsService {
 }
 
 struct Service<L: Log> {
-    appends: Appends<L>,
+    appender: L::Appender<Acknowledgement>,
     reader: L::Reader,
     directory: LiveDirectory,
     windows: TopicId,
@@ -265,33 +269,34 @@ impl<L: Log> Service<L> {
     }
 
     fn write_verdicts(&mut self) -> Result<(), AppendError> {
+        let mut batch = Batch::new(&self.appender);
         for verdict in &self.verdicts {
             let key = verdict.webhook.as_hyphenated().to_string();
             let Ok(value) = serde_json::to_vec(&verdict.record()) else {
                 continue;
             };
-            self.appends.append(Append {
+            batch.append(Append {
                 topic: self.health,
                 key: Some(key.as_bytes()),
                 headers: &[],
                 value: Some(&value),
-            });
+            })?;
             let name = name_of(&self.directory, verdict.webhook);
             match verdict.notice(name.as_deref()) {
                 Ok(notice) => {
                     let mut buf = HeaderBuf::default();
                     buf.push_event(&notice);
-                    self.appends.append(Append {
+                    batch.append(Append {
                         topic: self.notices,
                         key: Some(verdict.tenant.as_str().as_bytes()),
                         headers: &buf.headers(),
                         value: Some(&notice.data),
-                    });
+                    })?;
                 }
                 Err(error) => tracing::error!(%error, "a notice cannot be made"),
             }
         }
-        self.appends.finish()?;
+        batch.finish()?;
         for verdict in self.verdicts.drain(..) {
             let Verdict {
                 webhook,
@@ -307,21 +312,22 @@ impl<L: Log> Service<L> {
     }
 
     fn write_snapshots(&mut self) -> Result<(), AppendError> {
+        let mut batch = Batch::new(&self.appender);
         for counting in self.partitions.values() {
             for (webhook, snapshot) in counting.fold.changes() {
                 let key = webhook.as_hyphenated().to_string();
                 let Ok(value) = serde_json::to_vec(&snapshot) else {
                     continue;
                 };
-                self.appends.append(Append {
+                batch.append(Append {
                     topic: self.windows,
                     key: Some(key.as_bytes()),
                     headers: &[],
                     value: Some(&value),
-                });
+                })?;
             }
         }
-        self.appends.finish()?;
+        batch.finish()?;
         for counting in self.partitions.values_mut() {
             counting.fold.written();
             counting.written = counting.position;
@@ -374,27 +380,32 @@ impl<L: Log> Service<L> {
                 stale.into_iter().map(|webhook| (*partition, webhook))
             })
             .collect();
-        for (_, webhook) in &stale {
+        if let Err(error) = self.remove(stale.iter().map(|(_, webhook)| *webhook)) {
+            tracing::warn!(%error, "old windows are not removed yet");
+            return;
+        }
+        for (partition, webhook) in stale {
+            if let Some(counting) = self.partitions.get_mut(&partition) {
+                counting.fold.forget(webhook);
+            }
+        }
+    }
+
+    /// Blocking: removes windows and verdicts of these webhooks from the log.
+    fn remove(&self, webhooks: impl Iterator<Item = Uuid>) -> Result<(), AppendError> {
+        let mut batch = Batch::new(&self.appender);
+        for webhook in webhooks {
             let key = webhook.as_hyphenated().to_string();
             for topic in [self.windows, self.health] {
-                self.appends.append(Append {
+                batch.append(Append {
                     topic,
                     key: Some(key.as_bytes()),
                     headers: &[],
                     value: None,
-                });
+                })?;
             }
         }
-        match self.appends.finish() {
-            Ok(()) => {
-                for (partition, webhook) in stale {
-                    if let Some(counting) = self.partitions.get_mut(&partition) {
-                        counting.fold.forget(webhook);
-                    }
-                }
-            }
-            Err(error) => tracing::warn!(%error, "old windows are not removed yet"),
-        }
+        batch.finish().map(drop)
     }
 }
 

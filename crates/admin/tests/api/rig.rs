@@ -12,6 +12,7 @@ use ringback_core::log::{
 use ringback_core::schedule::Schedule;
 use ringback_core::secret::KeyRing;
 use ringback_core::topics::{Role, TopicId, Topics, TopicsConfig};
+use ringback_log::batch::{Acknowledgement, Batch};
 use ringback_log::directory::LiveDirectory;
 use ringback_log::local::{LocalLog, LocalOptions};
 use ringback_telemetry::Metrics;
@@ -142,19 +143,17 @@ impl Rig {
         headers: &[ringback_core::log::Header<'_>],
         value: &[u8],
     ) -> Appended {
-        let (sender, receiver) = std::sync::mpsc::channel();
-        let appender = self.log.appender(AppenderOptions::default(), Told).unwrap();
+        let options = AppenderOptions::default();
+        let appender = self.log.appender(options, Acknowledgement).unwrap();
         let record = Append {
             topic: self.log.topics().find(role).unwrap(),
             key: key.map(str::as_bytes),
             headers,
             value: Some(value),
         };
-        assert!(appender.append(record, sender).is_ok());
-        receiver
-            .recv_timeout(Duration::from_secs(30))
-            .unwrap()
-            .unwrap()
+        let mut batch = Batch::new(&appender);
+        batch.append(record).unwrap();
+        batch.finish().unwrap().unwrap()
     }
 
     /// What `pick` makes of every record of a topic, in order of its partitions.
@@ -228,16 +227,6 @@ pub(crate) async fn send(request: reqwest::RequestBuilder) -> Answer {
         etag,
         text,
         body,
-    }
-}
-
-struct Told;
-
-impl Completion for Told {
-    type Token = std::sync::mpsc::Sender<Result<Appended, AppendError>>;
-
-    fn done(&self, token: Self::Token, result: Result<Appended, AppendError>) {
-        token.send(result).unwrap();
     }
 }
 

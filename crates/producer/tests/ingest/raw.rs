@@ -1,33 +1,23 @@
 //! Foreign records on raw topics: each becomes an event, is left out, or is parked.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use ringback_core::catalogue::Family;
 use ringback_core::event::{Event, id_of_place};
 use ringback_core::log::{
-    Append, AppendError, Appended, Appender, AppenderOptions, Assignment, Committed, Completion,
-    Consumer, Handler, Header, Log, Offset, Reader, Record,
+    Append, Appended, AppenderOptions, Assignment, Committed, Consumer, Handler, Header, Log,
+    Offset, Reader, Record,
 };
 use ringback_core::record::decode_event;
 use ringback_core::topics::{Partition, Role, TopicId};
+use ringback_log::batch::{Acknowledgement, Batch};
 use ringback_producer::mapping::MappingConfig;
 use ringback_producer::{Config, RawConfig, RawIntake};
 use ringback_telemetry::{Counter, Health};
 
 use super::faults::Fault;
 use super::rig::Rig;
-
-struct Reply;
-
-impl Completion for Reply {
-    type Token = SyncSender<Result<Appended, AppendError>>;
-
-    fn done(&self, token: Self::Token, result: Result<Appended, AppendError>) {
-        let _ = token.send(result);
-    }
-}
 
 /// Reason, detail, value and names of the headers of what is parked.
 type Parked = (String, String, Option<Vec<u8>>, Vec<String>);
@@ -71,8 +61,6 @@ impl Rig {
     fn put_raw(&self, source: &str, value: Option<&[u8]>) -> Appended {
         let log = self.log.local();
         let topic = log.topics().find_name(&format!("ringback.raw.{source}"));
-        let appender = log.appender(AppenderOptions::default(), Reply).unwrap();
-        let (sender, receiver) = sync_channel(1);
         let headers = [("trace", "7"), ("rb_webhook", "forged")].map(|(name, value)| Header {
             name,
             value: value.as_bytes(),
@@ -83,8 +71,11 @@ impl Rig {
             headers: &headers,
             value,
         };
-        assert!(appender.append(append, sender).is_ok());
-        receiver.recv().unwrap().unwrap()
+        let options = AppenderOptions::default();
+        let appender = log.appender(options, Acknowledgement).unwrap();
+        let mut batch = Batch::new(&appender);
+        batch.append(append).unwrap();
+        batch.finish().unwrap().unwrap()
     }
 
     fn cdr(&self, n: u32) -> Appended {

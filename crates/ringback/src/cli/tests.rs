@@ -9,13 +9,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use clap::{CommandFactory as _, Parser};
 use ringback_admin::AdminState;
-use ringback_core::log::{
-    Append, AppendError, Appended, Appender as _, AppenderOptions, Completion, Header, Log as _,
-    Reader as _, partition_of,
-};
+use ringback_core::log::{Append, AppenderOptions, Header, Log as _, Reader as _, partition_of};
 use ringback_core::schedule::Schedule;
 use ringback_core::secret::KeyRing;
 use ringback_core::topics::{Partition, Role, Topics, TopicsConfig};
+use ringback_log::batch::{Acknowledgement, Batch};
 use ringback_log::directory::LiveDirectory;
 use ringback_log::local::{LocalLog, LocalOptions};
 use ringback_telemetry::Metrics;
@@ -121,35 +119,17 @@ impl Rig {
     }
 
     fn append(&self, role: Role, key: &str, headers: &[Header<'_>], value: &[u8]) {
-        struct Told;
-        impl Completion for Told {
-            type Token = std::sync::mpsc::Sender<Result<Appended, AppendError>>;
-
-            fn done(&self, token: Self::Token, result: Result<Appended, AppendError>) {
-                token.send(result).unwrap();
-            }
-        }
-        let (sender, receiver) = std::sync::mpsc::channel();
-        let appender = self.log.appender(AppenderOptions::default(), Told).unwrap();
-        let topic = self.log.topics().find(role).unwrap();
-        let (key, value) = (Some(key.as_bytes()), Some(value));
-        assert!(
-            appender
-                .append(
-                    Append {
-                        topic,
-                        key,
-                        headers,
-                        value
-                    },
-                    sender
-                )
-                .is_ok()
-        );
-        receiver
-            .recv_timeout(Duration::from_secs(30))
-            .unwrap()
-            .unwrap();
+        let options = AppenderOptions::default();
+        let appender = self.log.appender(options, Acknowledgement).unwrap();
+        let mut batch = Batch::new(&appender);
+        let record = Append {
+            topic: self.log.topics().find(role).unwrap(),
+            key: Some(key.as_bytes()),
+            headers,
+            value: Some(value),
+        };
+        batch.append(record).unwrap();
+        batch.finish().unwrap();
     }
 
     fn attempt(&self, webhook: &str, event: &str, status: u16) {

@@ -1,31 +1,31 @@
-//! Appending with acknowledgement, from a thread that may block.
+//! Appends that are waited for together, from a thread that may block.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use ringback_core::log::{Append, AppendError, Appended, Appender, Completion};
 
-/// Appends that one request may have in flight.
-pub(crate) const IN_FLIGHT_MAX: usize = 256;
+/// Appends that one batch may have in flight; appenders need room for as many per batch.
+pub const IN_FLIGHT_MAX: usize = 256;
 /// Beyond the appender's own timeout: only a broken engine lets us wait that long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 type Ended = Result<Appended, AppendError>;
 
-/// Hands the log's word to the request that waits for it.
-pub(crate) struct Acknowledgement;
+/// Hands the log's word to the batch that waits for it.
+pub struct Acknowledgement;
 
 impl Completion for Acknowledgement {
     type Token = SyncSender<Ended>;
 
     fn done(&self, token: Self::Token, result: Ended) {
-        // There is room for everything in flight, and a request that is gone needs no answer.
+        // There is room for everything in flight, and a batch that is gone needs no answer.
         let _ = token.try_send(result);
     }
 }
 
-/// Appends of one request. The first failure ends it.
-pub(crate) struct Batch<'a, A> {
+/// Appends that end together. The first failure ends it.
+pub struct Batch<'a, A> {
     appender: &'a A,
     sender: SyncSender<Ended>,
     receiver: Receiver<Ended>,
@@ -34,7 +34,8 @@ pub(crate) struct Batch<'a, A> {
 }
 
 impl<'a, A: Appender<Acknowledgement>> Batch<'a, A> {
-    pub(crate) fn new(appender: &'a A) -> Self {
+    /// An empty batch; its records go through this appender.
+    pub fn new(appender: &'a A) -> Self {
         let (sender, receiver) = sync_channel(IN_FLIGHT_MAX);
         Self {
             appender,
@@ -46,7 +47,7 @@ impl<'a, A: Appender<Acknowledgement>> Batch<'a, A> {
     }
 
     /// Blocking: hands a record over, waiting for earlier ones where needed.
-    pub(crate) fn append(&mut self, record: Append<'_>) -> Result<(), AppendError> {
+    pub fn append(&mut self, record: Append<'_>) -> Result<(), AppendError> {
         loop {
             if self.in_flight == IN_FLIGHT_MAX {
                 self.wait_for_one()?;
@@ -66,7 +67,7 @@ impl<'a, A: Appender<Acknowledgement>> Batch<'a, A> {
 
     /// Blocking: waits for everything that was handed over. The last acknowledgement, or the first
     /// failure.
-    pub(crate) fn finish(&mut self) -> Result<Option<Appended>, AppendError> {
+    pub fn finish(&mut self) -> Result<Option<Appended>, AppendError> {
         let mut last = None;
         let mut failed = None;
         while self.in_flight > 0 {
@@ -79,7 +80,7 @@ impl<'a, A: Appender<Acknowledgement>> Batch<'a, A> {
     }
 
     /// How many the log has acknowledged so far.
-    pub(crate) fn acknowledged(&self) -> u64 {
+    pub fn acknowledged(&self) -> u64 {
         self.acknowledged
     }
 
@@ -89,7 +90,7 @@ impl<'a, A: Appender<Acknowledgement>> Batch<'a, A> {
             // Nothing more can be expected from this engine.
             self.in_flight = 0;
             Err(AppendError::Unavailable {
-                topic: "replay".to_owned(),
+                topic: "a record".to_owned(),
                 reason: "it did not answer at all".to_owned(),
             })
         });
