@@ -14,7 +14,7 @@ use ringback_core::topics::Topics;
 use ringback_log::kafka::{KafkaConfig, KafkaLog};
 use ringback_log::local::{LocalLog, LocalOptions};
 use ringback_log::sim::{Sim, SimOptions};
-use ringback_tests::contract::run_all;
+use ringback_tests::contract::{cases, run_all};
 use ringback_tests::kafka;
 use ringback_tests::rig::{Rig, short_schedule, topics};
 
@@ -45,6 +45,18 @@ async fn the_contract_on_real_kafka() {
     let rig = Rig::start(log, schedule).await;
     run_all(&rig).await;
     rig.stop().await;
+}
+
+#[test]
+fn docs_list_every_case() {
+    let page = include_str!("../../docs/contract.md");
+    let listed: Vec<&str> = page.lines().filter(|line| line.ends_with("| ✓ |")).collect();
+    let rows = cases::<LocalLog>();
+    let rows = rows.iter().map(|case| (case.rule, case.says));
+    let rows: Vec<_> = rows
+        .map(|(rule, says)| format!("| {rule} | {says} | ✓ | ✓ | ✓ |"))
+        .collect();
+    assert_eq!(listed, rows);
 }
 
 fn open(bootstrap: &str, topics: Arc<Topics>) -> KafkaLog {
