@@ -50,7 +50,10 @@ async fn the_contract_on_real_kafka() {
 #[test]
 fn docs_list_every_case() {
     let page = include_str!("../../docs/contract.md");
-    let listed: Vec<&str> = page.lines().filter(|line| line.ends_with("| ✓ |")).collect();
+    let listed: Vec<&str> = page
+        .lines()
+        .filter(|line| line.ends_with("| ✓ |"))
+        .collect();
     let rows = cases::<LocalLog>();
     let rows = rows.iter().map(|case| (case.rule, case.says));
     let rows: Vec<_> = rows

@@ -1,5 +1,7 @@
 //! `ringback replay`
 
+use std::io::{BufRead, IsTerminal as _, Read as _, Write};
+
 use clap::Args;
 use ringback_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -119,6 +121,65 @@ pub(super) enum Afterwards {
 }
 
 impl Afterwards {
+    /// Asks a person at a terminal, after what has been `said`; records otherwise, or when nothing is
+    /// parked.
+    pub(super) async fn choose(
+        said: &str,
+        client: &Client,
+        tenant: &str,
+        webhook: &str,
+        reason: &str,
+    ) -> Result<Self, Failure> {
+        let (stdin, stderr) = (std::io::stdin(), std::io::stderr());
+        if !stdin.is_terminal() || !stderr.is_terminal() {
+            return Ok(Self::Records);
+        }
+        let parked = async |states: bool| {
+            let form = json!({ "reason": reason, "states": states, "dry_run": true });
+            let (_, [selected, _, already, _]) = replay(client, tenant, webhook, form).await?;
+            Ok::<_, Failure>(selected.saturating_sub(already))
+        };
+        let (all, records) = (parked(true).await?, parked(false).await?);
+        if all == 0 {
+            return Ok(Self::Records);
+        }
+        let states = all.saturating_sub(records);
+        Self::ask(said, (records, states), stdin.lock(), stderr.lock()).map_err(|error| {
+            Failure::usage(format!(
+                "asking what to replay: {error}; say it with --replay"
+            ))
+        })
+    }
+
+    /// The question, until it is answered. The end of the input is no answer.
+    fn ask(
+        said: &str,
+        (records, states): (u64, u64),
+        mut from: impl BufRead,
+        mut to: impl Write,
+    ) -> std::io::Result<Self> {
+        writeln!(
+            to,
+            "{said} Parked meanwhile: {} and transitions, {} (old presence may mislead).",
+            count(records, "record"),
+            count(states, "state"),
+        )?;
+        loop {
+            write!(to, "Send now: [r]ecords, [a]ll, [n]one? [r] ")?;
+            to.flush()?;
+            let mut line = String::new();
+            if from.by_ref().take(64).read_line(&mut line)? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            match line.trim().to_lowercase().as_str() {
+                "" | "r" | "records" => return Ok(Self::Records),
+                "a" | "all" => return Ok(Self::All),
+                "n" | "none" => return Ok(Self::None),
+                _ => {}
+            }
+        }
+    }
+
     /// Replays what was parked for this reason; a sentence about it.
     pub(super) async fn replay(
         self,
@@ -186,5 +247,30 @@ fn were(number: u64) -> String {
     match number {
         1 => "1 was".to_owned(),
         _ => format!("{number} were"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(input: &str) -> (std::io::Result<Afterwards>, String) {
+        let mut said = Vec::new();
+        let answer = Afterwards::ask("Resumed.", (12, 1), input.as_bytes(), &mut said);
+        (answer, String::from_utf8(said).unwrap())
+    }
+
+    #[test]
+    fn a_person_is_asked_until_there_is_an_answer() {
+        let (answer, said) = ask("yes\nALL\n");
+        assert_eq!(answer.unwrap(), Afterwards::All);
+        assert!(
+            said.starts_with("Resumed. Parked meanwhile: 12 records and transitions, 1 state ")
+        );
+        assert_eq!(said.matches("[r]ecords, [a]ll, [n]one?").count(), 2);
+        assert_eq!(ask("\n").0.unwrap(), Afterwards::Records);
+        assert_eq!(ask("n").0.unwrap(), Afterwards::None);
+        let gone = ask("").0.unwrap_err();
+        assert_eq!(gone.kind(), std::io::ErrorKind::UnexpectedEof);
     }
 }

@@ -75,9 +75,9 @@ impl Format {
 pub(crate) struct ResumeArgs {
     #[command(flatten)]
     named: NamedArgs,
-    /// What was parked meanwhile, to be sent now
-    #[arg(long, default_value = "records")]
-    replay: Afterwards,
+    /// What was parked meanwhile, to be sent now; asked for at a terminal, otherwise `records`
+    #[arg(long)]
+    replay: Option<Afterwards>,
 }
 
 #[derive(Args)]
@@ -435,7 +435,12 @@ impl ResumeArgs {
         let connection = &self.named.connection;
         let client = Client::new(connection)?;
         let (tenant, name) = (text(&webhook["tenant"]), text(&webhook["name"]));
-        let replayed = self.replay.replay(&client, &tenant, &name, reason).await?;
+        let what = match self.replay {
+            Some(what) => what,
+            None if connection.json => Afterwards::Records,
+            None => Afterwards::choose(&said, &client, &tenant, &name, reason).await?,
+        };
+        let replayed = what.replay(&client, &tenant, &name, reason).await?;
         Ok(match connection.json {
             true => table::json(webhook),
             false => format!("{said} {replayed}"),
