@@ -5,10 +5,12 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use uuid::Uuid;
 
+use crate::receiver::{Books, Receiver};
 use crate::rig::OPERATOR;
 
 /// The binary of the profile that this test is built with, brought up to date first.
@@ -210,4 +212,21 @@ pub async fn post_batch(
         .zip(ids)
         .filter(|(index, _)| !refused.contains(index));
     kept.map(|(_, id)| id.clone()).collect()
+}
+
+/// Posts events one by one until one of them arrives: a webhook is known everywhere only some time
+/// after it was made, and what is accepted before passes it by.
+pub async fn until_routed(
+    client: &reqwest::Client,
+    ingest: &str,
+    token: &str,
+    receiver: &Receiver,
+) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while receiver.books(Books::delivered) == 0 {
+        assert!(Instant::now() < deadline, "no event arrives");
+        let id = Uuid::now_v7().to_string();
+        post_batch(client, ingest, token, &[id]).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

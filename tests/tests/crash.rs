@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use ringback_tests::kafka;
-use ringback_tests::process::{Process, api, post_batch};
+use ringback_tests::process::{Process, api, post_batch, until_routed};
 use ringback_tests::receiver::Receiver;
 use serde_json::json;
 use uuid::Uuid;
@@ -38,17 +38,39 @@ fn settings() -> Vec<String> {
     ]
 }
 
-/// One tenant with one webhook, at an admin API; returns a token.
-async fn configure(client: &reqwest::Client, admin: &str, receiver: &Receiver) -> String {
-    let call = |path: &str, body| {
-        let url = format!("{admin}/v1/{path}");
-        async move { api(client, &url, "POST", body).await }
-    };
-    call("tenants", json!({ "id": "acme", "title": "Acme" })).await;
-    let webhook = json!({ "name": "cdr", "url": receiver.url("cdr") });
-    call("tenants/acme/webhooks", webhook).await;
-    let issued = call("tokens", json!({ "name": "t", "tenant": "acme" })).await;
-    issued["token"].as_str().unwrap().to_owned()
+/// The installation under a stream of events.
+struct Stream {
+    receiver: Receiver,
+    sending: tokio::task::JoinHandle<Vec<String>>,
+}
+
+impl Stream {
+    /// Makes one tenant with one webhook, and sends all events; a third of them have arrived.
+    async fn start(admin: &str, ingest: String) -> Self {
+        let receiver = Receiver::start().await;
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let call = |path: &str, body| {
+            let (client, url) = (client.clone(), format!("{admin}/v1/{path}"));
+            async move { api(&client, &url, "POST", body).await }
+        };
+        call("tenants", json!({ "id": "acme", "title": "Acme" })).await;
+        let webhook = json!({ "name": "cdr", "url": receiver.url("cdr") });
+        call("tenants/acme/webhooks", webhook).await;
+        let issued = call("tokens", json!({ "name": "t", "tenant": "acme" })).await;
+        let token = issued["token"].as_str().unwrap().to_owned();
+        until_routed(&client, &ingest, &token, &receiver).await;
+        let sending = tokio::spawn(async move { send_all(&client, &ingest, &token).await });
+        receiver
+            .wait("a third arrived", |books| books.delivered() > EVENTS / 3)
+            .await;
+        Self { receiver, sending }
+    }
+
+    /// Checks the books after a kill at `killed`; `again` as [`check`] has it.
+    async fn check(self, name: &str, killed: Instant, again: usize) {
+        let acknowledged = self.sending.await.unwrap();
+        check(name, &self.receiver, acknowledged, killed, again).await;
+    }
 }
 
 /// Sends all events, each until it is acknowledged; returns them.
@@ -108,31 +130,19 @@ async fn check(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn kill_9_of_up() {
-    let receiver = Receiver::start().await;
     let dir = tempfile::tempdir().unwrap();
     let mut up = Process::start("up", dir.path(), &settings()).await;
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let token = configure(&client, &up.url("admin"), &receiver).await;
-    let ingest = up.url("ingest");
-    let sending = tokio::spawn({
-        let client = client.clone();
-        async move { send_all(&client, &ingest, &token).await }
-    });
-    receiver
-        .wait("a third arrived", |books| books.delivered() > EVENTS / 3)
-        .await;
+    let stream = Stream::start(&up.url("admin"), up.url("ingest")).await;
     let killed = Instant::now();
     up.kill();
     up.restart().await;
-    let acknowledged = sending.await.unwrap();
-    check("up", &receiver, acknowledged, killed, BATCH).await;
+    stream.check("up", killed, BATCH).await;
     assert_eq!(up.terminate().await, Some(0), "it drains and ends well");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn kill_9_of_a_dispatcher_on_kafka() {
     let server = tokio::task::spawn_blocking(kafka::shared).await.unwrap();
-    let receiver = Receiver::start().await;
     let dir = tempfile::tempdir().unwrap();
     let prefix = format!("crash{}.", Uuid::now_v7().simple());
     let mut settings = settings();
@@ -145,20 +155,10 @@ async fn kill_9_of_a_dispatcher_on_kafka() {
     let admin = Process::start("admin", dir.path(), &settings).await;
     let producer = Process::start("producer", dir.path(), &settings).await;
     let mut first = Process::start("dispatcher", dir.path(), &settings).await;
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let token = configure(&client, &admin.url("admin"), &receiver).await;
-    let ingest = producer.url("ingest");
-    let sending = tokio::spawn({
-        let client = client.clone();
-        async move { send_all(&client, &ingest, &token).await }
-    });
-    receiver
-        .wait("a third arrived", |books| books.delivered() > EVENTS / 3)
-        .await;
+    let stream = Stream::start(&admin.url("admin"), producer.url("ingest")).await;
     let killed = Instant::now();
     first.kill();
     let mut second = Process::start("dispatcher", dir.path(), &settings).await;
-    let acknowledged = sending.await.unwrap();
-    check("dispatcher", &receiver, acknowledged, killed, 0).await;
+    stream.check("dispatcher", killed, 0).await;
     assert_eq!(second.terminate().await, Some(0), "it drains and ends well");
 }

@@ -350,7 +350,6 @@ async fn each_component_needs_no_more_than_its_grants() {
     receiver.behave("fails", |_, _, _| Answer::Status(500));
     let mut admin = Process::start("admin", dir.path(), &settings("admin")).await;
     let mut producer = Process::start("producer", dir.path(), &settings("producer")).await;
-    let mut dispatcher = Process::start("dispatcher", dir.path(), &settings("dispatcher")).await;
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let call = |method: &'static str, path: &str, body| {
         let url = format!("{}/v1/{path}", admin.url("admin"));
@@ -362,6 +361,8 @@ async fn each_component_needs_no_more_than_its_grants() {
         let webhook = json!({ "name": name, "subscription": ["*"], "url": receiver.url(name) });
         call("POST", "tenants/acme/webhooks", webhook).await;
     }
+    // It reads all webhooks before it takes in any event.
+    let mut dispatcher = Process::start("dispatcher", dir.path(), &settings("dispatcher")).await;
     let issued = call("POST", "tokens", json!({ "name": "t", "tenant": "acme" })).await;
     let token = issued["token"].as_str().unwrap().to_owned();
     let id = Uuid::now_v7().to_string();

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ringback_tests::kafka;
-use ringback_tests::process::{Process, api, post_batch};
+use ringback_tests::process::{Process, api, post_batch, until_routed};
 use ringback_tests::receiver::Receiver;
 use serde_json::json;
 use uuid::Uuid;
@@ -119,13 +119,7 @@ async fn come_and_go(protocol: &'static str) {
     call("tenants/acme/webhooks", webhook).await;
     let issued = call("tokens", json!({ "name": "t", "tenant": "acme" })).await;
     let token = issued["token"].as_str().unwrap().to_owned();
-    // A dispatcher obeys a change within 2 s; what is appended before it knows the webhook is nobody's.
-    eventually("the dispatcher knows the webhook", || async {
-        let id = Uuid::now_v7().to_string();
-        post_batch(&client, &producer.url("ingest"), &token, &[id]).await;
-        receiver.books(|books| books.delivered()) > 0
-    })
-    .await;
+    until_routed(&client, &producer.url("ingest"), &token, &receiver).await;
     let stream = Stream::start(&client, producer.url("ingest"), token);
     let delivered = |more: usize| {
         let before = receiver.books(|books| books.delivered());

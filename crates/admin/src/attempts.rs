@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use ringback_core::log::Log;
-use ringback_core::record::Attempt;
+use ringback_core::record::{Attempt, DELIVERED};
 use ringback_core::time::Timestamp;
 use ringback_core::topics::Role;
 use serde::Deserialize;
@@ -63,8 +63,8 @@ impl Wanted {
     fn matches(&self, attempt: &Attempt) -> bool {
         match self {
             Self::All => true,
-            Self::Delivered => attempt.next == "delivered",
-            Self::Failed => attempt.next != "delivered",
+            Self::Delivered => attempt.next == DELIVERED,
+            Self::Failed => attempt.next != DELIVERED,
             Self::Status(status) => attempt.status == Some(*status),
             Self::Labelled(label) => attempt.outcome == *label,
         }

@@ -14,7 +14,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::event::{Event, InvalidEvent, Source, TenantId, attribute, derive_id};
+use crate::event::{Event, InvalidEvent, Source, TenantId, attribute, derive_id, utf8};
 
 /// Media types that begin like this are structured mode (Kafka binding 3.2, HTTP binding 3).
 const MEDIA_TYPE: &str = "application/cloudevents";
@@ -198,12 +198,6 @@ fn percent_encode(text: &str) -> String {
         }
     }
     encoded
-}
-
-fn utf8(text: &[u8]) -> Result<&str, InvalidEvent> {
-    std::str::from_utf8(text).map_err(|error| InvalidEvent::NotUtf8 {
-        at: error.valid_up_to(),
-    })
 }
 
 /// The JSON event format. An attribute that is `null` is not given (JSON format 2.2).

@@ -306,12 +306,16 @@ pub fn check_data(data: &[u8]) -> Result<(), InvalidEvent> {
     if data.len() > DATA_BYTES_MAX {
         return Err(InvalidEvent::TooLarge { bytes: data.len() });
     }
-    let text = std::str::from_utf8(data).map_err(|error| InvalidEvent::NotUtf8 {
-        at: error.valid_up_to(),
-    })?;
+    let text = utf8(data)?;
     serde_json::from_str::<AnyObject>(text)
         .map(|_| ())
         .map_err(|error| InvalidEvent::DataNotObject(error.to_string()))
+}
+
+pub(crate) fn utf8(text: &[u8]) -> Result<&str, InvalidEvent> {
+    std::str::from_utf8(text).map_err(|error| InvalidEvent::NotUtf8 {
+        at: error.valid_up_to(),
+    })
 }
 
 /// Deserialises from any JSON object, keeping nothing.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     Event, EventName, InvalidEvent, Source, Subject, TenantId, attribute, check_data, copy,
-    parse_id, parse_time,
+    parse_id, parse_time, utf8,
 };
 use crate::cloudevent::{CloudEvent, traceparent};
 use crate::time::Timestamp;
@@ -81,9 +81,7 @@ impl Event {
     /// The tenant it names must be the one of the token, where the token has one. A time in the
     /// future is clamped to `now`; one older than `age_max` is refused.
     pub fn parse_posted(text: &[u8], defaults: &Defaults<'_>) -> Result<Self, InvalidEvent> {
-        let text = std::str::from_utf8(text).map_err(|error| InvalidEvent::NotUtf8 {
-            at: error.valid_up_to(),
-        })?;
+        let text = utf8(text)?;
         let posted: Posted<'_> =
             serde_json::from_str(text).map_err(|error| InvalidEvent::NotJson(error.to_string()))?;
         let tenant = defaults.tenant(posted.tenant.as_deref())?;

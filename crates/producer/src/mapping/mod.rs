@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use ringback_core::event::{Source, TenantId, derive_id};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use fields::{Field, parse_time};
 
@@ -152,8 +151,6 @@ impl Records {
                 format!("not UTF-8 from byte {} on", error.valid_up_to()),
             )
         })?;
-        let raw: &RawValue = serde_json::from_str(text)
-            .map_err(|error| unmappable("not_json", format!("not JSON: {error}")))?;
         let value: Value = serde_json::from_str(text)
             .map_err(|error| unmappable("not_json", format!("not JSON: {error}")))?;
         if !value.is_object() {
@@ -194,7 +191,7 @@ impl Records {
         let mut out = Value::Object(event).to_string().into_bytes();
         out.pop();
         out.extend_from_slice(b",\"data\":");
-        out.extend_from_slice(raw.get().as_bytes());
+        out.extend_from_slice(text.trim().as_bytes());
         out.push(b'}');
         Ok(Some(out))
     }
