@@ -38,6 +38,7 @@ pub fn cases<L: Log>() -> Vec<Case<L>> {
         "R2" "the presets get their families and nothing else" => r2_presets,
         "R3" "Basic and Bearer authenticate; none sends no Authorization" => r3_authentication,
         "R3" "the switch halts the flow and keeps the configuration" => r3_switch,
+        "R3" "what is replayed just before the switch is turned on again is sent" => r3_replay_and_resume,
         "R4" "custom webhooks are subscribed by pattern" => r4_patterns,
         "R5" "POST, one JSON object, UTF-8, application/json" => r5_request,
         "R6" "the id stays the same over retries and a replay; the time is the event's" => r6_identity,
@@ -209,6 +210,24 @@ async fn r3_switch<L: Log>(rig: &Rig<L>) {
     assert_ne!(resumed, paused);
     rig.receiver
         .books(|books| assert!(!books.is_delivered(&paused)));
+}
+
+/// A dispatcher may read the replay before it reads that the webhook is on again.
+async fn r3_replay_and_resume<L: Log>(rig: &Rig<L>) {
+    let tenant = rig.tenant().await;
+    rig.webhook(&tenant, "main", &["*"], "r3-replay").await;
+    let path = format!("tenants/{}/webhooks/main", tenant.id);
+    rig.api("POST", &format!("{path}/pause"), Value::Null).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let id = rig.event(&tenant, "cdr.completed").await;
+    rig.parked(&tenant, "main", 1).await;
+    let all = json!({ "all": true });
+    rig.api("POST", &format!("{path}/replay"), all).await;
+    rig.api("POST", &format!("{path}/resume"), Value::Null)
+        .await;
+    rig.receiver
+        .wait("the replay", |books| books.is_delivered(&id))
+        .await;
 }
 
 /// Sends events until one arrives: a change of configuration takes up to 2 s.

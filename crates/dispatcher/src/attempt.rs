@@ -7,8 +7,10 @@ use ringback_core::lane::Signal;
 use ringback_core::log::Log;
 use ringback_core::record::Reason;
 use ringback_core::time::Timestamp;
+use ringback_core::topics::Role;
 use ringback_core::verdict::Verdict;
 use ringback_core::webhook::Webhook;
+use ringback_log::directory::STALE_AFTER;
 use ringback_telemetry::{Gauge, Histogram};
 
 use crate::dispatcher::Shared;
@@ -30,6 +32,10 @@ pub(crate) async fn attempt<L: Log, T: Transport>(
     let started = shared.now();
     let webhook = match sendable(shared, &job, started) {
         Ok(webhook) => webhook,
+        Err(parking) if may_be_news(&job, &parking, started) => {
+            shared.settler.defer(job, STALE_AFTER, started);
+            return UNSENT;
+        }
         Err(parking) => {
             shared.settler.park(job, parking);
             return UNSENT;
@@ -78,6 +84,17 @@ pub(crate) async fn attempt<L: Log, T: Transport>(
             UNSENT
         }
     }
+}
+
+/// Whether this was asked for so lately (a replay, a test) that its webhook may have been resumed,
+/// enabled or made since we last looked. It is put off once, to the shortest rung.
+fn may_be_news(job: &Job, parking: &Parking, now: Timestamp) -> bool {
+    let reason = matches!(
+        parking.reason,
+        Reason::Removed | Reason::Paused | Reason::Disabled
+    );
+    let age = now.since(job.delivery.accepted);
+    reason && job.work.owned.role == Role::Replay && age <= STALE_AFTER
 }
 
 /// The webhook as it is configured now, or why nothing may be sent to it.
