@@ -1,30 +1,126 @@
 //! Benchmarks of the parts; each is a binary that prints lines `figure NAME VALUE UNIT`. Here is what
-//! several of them set up alike.
+//! several of them set up alike: an engine, one tenant with its webhooks, the way from the ingest to a
+//! dispatcher, and the receiver at its end.
 
 // A bench that cannot be set up has nothing to print.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use ringback_core::account::Token;
 use ringback_core::event::TenantId;
 use ringback_core::log::Log;
+use ringback_core::schedule::Schedule;
 use ringback_core::time::Timestamp;
-use ringback_core::topics::Role;
+use ringback_core::topics::{Role, Topics, TopicsConfig};
 use ringback_core::webhook::{
     Authentication, CONFIG_VERSION, Pattern, Tenant, Webhook, WebhookName,
 };
+use ringback_dispatcher::{Dispatcher, Environment, Http};
 use ringback_log::directory::LiveDirectory;
+use ringback_log::kafka::{KafkaConfig, KafkaLog};
+use ringback_log::local::{LocalLog, LocalOptions};
 use ringback_producer::IngestState;
-use ringback_telemetry::Metrics;
+use ringback_telemetry::{Health, Metrics};
+use ringback_tests::kafka::{KafkaOptions, KafkaServer};
+use ringback_tests::rig::keys;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Writes one tenant whose webhooks share its events by type: webhook `n` has URL `n` and gets
-/// `cdr.kind_n`. Returns a token for it.
-pub fn configure<L: Log>(log: &L, urls: &[String]) -> String {
+/// What runs on an engine of the user's choice.
+pub trait Measurement {
+    /// Measures on this log, which is empty; `engine` is its name.
+    fn run<L: Log>(self, log: L, engine: &str) -> impl Future<Output = ()>;
+}
+
+/// Runs a measurement on `local` or `kafka`, with the default topics and their defaults.
+pub fn on_engine(engine: &str, measurement: impl Measurement) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let config = TopicsConfig {
+        replication: 1,
+        ..TopicsConfig::default()
+    };
+    let topics = Topics::new(&config, Schedule::default().tiers());
+    // The first makes the TLS provider that all clients of this process use.
+    let _ = Http::new(&Default::default(), keys());
+    match engine {
+        "kafka" => {
+            let options = KafkaOptions {
+                perf: true,
+                ..Default::default()
+            };
+            let server = KafkaServer::start_with(&options).unwrap();
+            let config = KafkaConfig {
+                bootstrap: server.bootstrap().to_owned(),
+                ..Default::default()
+            };
+            let log = KafkaLog::open(config, topics).unwrap();
+            runtime.block_on(measurement.run(log, engine));
+        }
+        "local" => {
+            let dir = tempfile::tempdir().unwrap();
+            let log = LocalLog::open(dir.path(), topics, LocalOptions::default()).unwrap();
+            runtime.block_on(measurement.run(log, engine));
+        }
+        other => panic!("{other:?} is no engine: use local or kafka"),
+    }
+    runtime.shutdown_background();
+}
+
+/// One tenant, the ingest and a dispatcher over a log.
+pub struct Pipeline<L: Log> {
+    /// The URL of the ingest's events.
+    pub ingest: String,
+    /// A token of the one tenant.
+    pub token: String,
+    /// Of ingest and dispatcher.
+    pub metrics: Metrics,
+    /// The one dispatcher.
+    pub dispatcher: Dispatcher<L>,
+}
+
+impl<L: Log> Pipeline<L> {
+    /// Creates the topics and starts all of it, with these URLs as webhooks, webhook `n` gets
+    /// `cdr.kind_n`.
+    pub async fn start(log: &L, urls: &[String]) -> Self {
+        let problems = tokio::task::spawn_blocking({
+            let log = log.clone();
+            move || log.create_topics()
+        });
+        assert_eq!(problems.await.unwrap().unwrap(), []);
+        let token = configure(log, urls);
+        let metrics = Metrics::new();
+        let environment = Environment {
+            config: ringback_dispatcher::Config::default(),
+            schedule: Schedule::default(),
+            clock: ringback_log::system_clock(),
+            metrics: metrics.clone(),
+            health: Health::new(),
+        };
+        let dispatcher = Dispatcher::start(log, environment, keys()).unwrap();
+        Self {
+            ingest: ingest(log, metrics.clone()).await,
+            token,
+            metrics,
+            dispatcher,
+        }
+    }
+}
+
+/// Writes one tenant whose webhooks share its events by type. Returns a token for it.
+fn configure<L: Log>(log: &L, urls: &[String]) -> String {
     let put = |role, key: &str, value: serde_json::Value| {
         let topic = log.topics().find(role).unwrap();
         let value = value.to_string();
@@ -80,7 +176,7 @@ pub fn configure<L: Log>(log: &L, urls: &[String]) -> String {
 }
 
 /// Starts an ingest over this log; returns the URL of its events.
-pub async fn ingest<L: Log>(log: &L, metrics: Metrics) -> String {
+async fn ingest<L: Log>(log: &L, metrics: Metrics) -> String {
     let roles = [Role::Tenants, Role::Accounts];
     let directory = Arc::new(LiveDirectory::start(log, &roles, || {}).unwrap());
     let loading = directory.clone();
@@ -96,4 +192,59 @@ pub async fn ingest<L: Log>(log: &L, metrics: Metrics) -> String {
         CancellationToken::new(),
     ));
     url
+}
+
+/// What receives the deliveries.
+pub struct Receiver {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Connections that were accepted so far.
+    pub connections: Arc<AtomicU64>,
+}
+
+impl Receiver {
+    /// Answers every request with 200 when `handle` is done with its path and body.
+    pub async fn start<F: Future<Output = ()> + Send>(
+        handle: impl Fn(String, Bytes) -> F + Clone + Send + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::<AtomicU64>::default();
+        let counted = connections.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
+                counted.fetch_add(1, Ordering::Relaxed);
+                let handle = handle.clone();
+                let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                    let handle = handle.clone();
+                    async move {
+                        let path = request.uri().path().to_owned();
+                        let body = request.into_body().collect().await.unwrap().to_bytes();
+                        handle(path, body).await;
+                        Ok::<_, Infallible>(hyper::Response::new(Full::new(Bytes::new())))
+                    }
+                });
+                let io = TokioIo::new(stream);
+                let http = hyper::server::conn::http1::Builder::new();
+                tokio::spawn(http.serve_connection(io, service));
+            }
+        });
+        Self {
+            address,
+            connections,
+        }
+    }
+}
+
+/// The number that ends the data, which ends the body: `…"n":123}}`.
+pub fn number(body: &[u8]) -> usize {
+    let digits = body
+        .trim_ascii_end()
+        .strip_suffix(b"}}")
+        .unwrap_or_default();
+    let start = digits.iter().rposition(|c| !c.is_ascii_digit());
+    let digits = &digits[start.map_or(0, |at| at + 1)..];
+    std::str::from_utf8(digits).unwrap().parse().unwrap()
 }

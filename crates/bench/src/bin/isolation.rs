@@ -11,26 +11,12 @@
     clippy::print_stdout
 )]
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use ringback_bench::{configure, ingest};
+use ringback_bench::{Measurement, Pipeline, Receiver, number, on_engine};
 use ringback_core::log::Log;
-use ringback_core::schedule::Schedule;
-use ringback_core::topics::{Topics, TopicsConfig};
-use ringback_dispatcher::{Dispatcher, Environment};
-use ringback_log::kafka::{KafkaConfig, KafkaLog};
-use ringback_log::local::{LocalLog, LocalOptions};
-use ringback_telemetry::{Health, Metrics};
-use ringback_tests::kafka::{KafkaOptions, KafkaServer};
-use ringback_tests::rig::keys;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 #[global_allocator]
@@ -49,39 +35,8 @@ fn main() {
     let seconds = args
         .next()
         .map_or(30, |n| n.parse().expect("SECONDS is a number"));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let config = TopicsConfig {
-        replication: 1,
-        ..TopicsConfig::default()
-    };
-    let topics = Topics::new(&config, Schedule::default().tiers());
-    let _ = ringback_dispatcher::Http::new(&Default::default(), keys());
     let length = Duration::from_secs(seconds);
-    match engine.as_str() {
-        "kafka" => {
-            let options = KafkaOptions {
-                perf: true,
-                ..Default::default()
-            };
-            let server = KafkaServer::start_with(&options).unwrap();
-            let config = KafkaConfig {
-                bootstrap: server.bootstrap().to_owned(),
-                ..Default::default()
-            };
-            let log = KafkaLog::open(config, topics).unwrap();
-            runtime.block_on(run(log, &engine, length));
-        }
-        "local" => {
-            let dir = tempfile::tempdir().unwrap();
-            let log = LocalLog::open(dir.path(), topics, LocalOptions::default()).unwrap();
-            runtime.block_on(run(log, &engine, length));
-        }
-        other => panic!("{other:?} is no engine: use local or kafka"),
-    }
-    runtime.shutdown_background();
+    on_engine(&engine, Isolation { length });
 }
 
 /// An event that came to a webhook, and when.
@@ -93,61 +48,43 @@ struct Arrival {
 /// Serves every webhook at its own path; while `hanging`, the first ones answer after a long time.
 async fn receive(hanging: Arc<AtomicBool>) -> (Vec<String>, mpsc::UnboundedReceiver<Arrival>) {
     let (arrivals, received) = mpsc::unbounded_channel();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            stream.set_nodelay(true).unwrap();
-            let (arrivals, hanging) = (arrivals.clone(), hanging.clone());
-            let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-                let (arrivals, hanging) = (arrivals.clone(), hanging.clone());
-                async move {
-                    let at = Instant::now();
-                    let webhook: usize = request.uri().path()[1..].parse().unwrap();
-                    let body = request.into_body().collect().await.unwrap().to_bytes();
-                    let n = number(&body);
-                    let _ = arrivals.send(Arrival { n, at });
-                    if webhook < HANGING && hanging.load(Ordering::Relaxed) {
-                        tokio::time::sleep(HANG).await;
-                    }
-                    Ok::<_, Infallible>(hyper::Response::new(Full::new(Bytes::new())))
-                }
-            });
-            let io = TokioIo::new(stream);
-            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
+    let receiver = Receiver::start(move |path, body| {
+        let at = Instant::now();
+        let webhook: usize = path[1..].parse().unwrap();
+        let n = number(&body);
+        let _ = arrivals.send(Arrival { n, at });
+        let hangs = webhook < HANGING && hanging.load(Ordering::Relaxed);
+        async move {
+            if hangs {
+                tokio::time::sleep(HANG).await;
+            }
         }
     });
+    let address = receiver.await.address;
     let urls = (0..WEBHOOKS).map(|n| format!("http://{address}/{n}"));
     (urls.collect(), received)
 }
 
-/// The data ends the body: …"n":123}}
-fn number(body: &[u8]) -> usize {
-    let text = std::str::from_utf8(body).unwrap();
-    let (_, digits) = text.trim_end_matches('}').rsplit_once(':').unwrap();
-    digits.parse().unwrap()
+struct Isolation {
+    /// Of each of the three measurements.
+    length: Duration,
+}
+
+impl Measurement for Isolation {
+    async fn run<L: Log>(self, log: L, engine: &str) {
+        run(log, engine, self.length).await;
+    }
 }
 
 async fn run<L: Log>(log: L, engine: &str, length: Duration) {
-    let problems = tokio::task::spawn_blocking({
-        let log = log.clone();
-        move || log.create_topics()
-    });
-    assert_eq!(problems.await.unwrap().unwrap(), []);
     let hanging = Arc::new(AtomicBool::new(false));
     let (urls, mut received) = receive(hanging.clone()).await;
-    let token = configure(&log, &urls);
-    let metrics = Metrics::new();
-    let environment = Environment {
-        config: ringback_dispatcher::Config::default(),
-        schedule: Schedule::default(),
-        clock: ringback_log::system_clock(),
-        metrics: metrics.clone(),
-        health: Health::new(),
-    };
-    let dispatcher = Dispatcher::start(&log, environment, keys()).unwrap();
-    let ingest = ingest(&log, metrics.clone()).await;
+    let Pipeline {
+        ingest,
+        token,
+        metrics,
+        dispatcher,
+    } = Pipeline::start(&log, &urls).await;
     let mut load = Load {
         client: reqwest::Client::builder().no_proxy().build().unwrap(),
         ingest,

@@ -12,27 +12,13 @@
     clippy::print_stdout
 )]
 
-use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use ringback_bench::{configure, ingest};
+use ringback_bench::{Measurement, Pipeline, Receiver, number, on_engine};
 use ringback_core::log::Log;
-use ringback_core::schedule::Schedule;
-use ringback_core::topics::{Topics, TopicsConfig};
-use ringback_dispatcher::{Dispatcher, Environment};
-use ringback_log::kafka::{KafkaConfig, KafkaLog};
-use ringback_log::local::{LocalLog, LocalOptions};
-use ringback_telemetry::{Health, Metrics};
-use ringback_tests::kafka::{KafkaOptions, KafkaServer};
-use ringback_tests::rig::keys;
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 
 #[global_allocator]
@@ -60,62 +46,25 @@ fn main() {
         batch,
         senders,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let config = TopicsConfig {
-        replication: 1,
-        ..TopicsConfig::default()
-    };
-    let schedule = Schedule::default();
-    let topics = Topics::new(&config, schedule.tiers());
-    let _ = ringback_dispatcher::Http::new(&Default::default(), keys());
-    match engine.as_str() {
-        "kafka" => {
-            let server = KafkaServer::start_with(&KafkaOptions {
-                perf: true,
-                ..Default::default()
-            })
-            .unwrap();
-            let config = KafkaConfig {
-                bootstrap: server.bootstrap().to_owned(),
-                ..Default::default()
-            };
-            let log = KafkaLog::open(config, topics).unwrap();
-            runtime.block_on(run(log, &engine, load));
-        }
-        "local" => {
-            let dir = tempfile::tempdir().unwrap();
-            let log = LocalLog::open(dir.path(), topics, LocalOptions::default()).unwrap();
-            runtime.block_on(run(log, &engine, load));
-        }
-        other => panic!("{other:?} is no engine: use kafka or local"),
-    }
-    runtime.shutdown_background();
+    on_engine(&engine, load);
 }
 
-/// Receives and keeps the books: how often each number came.
-struct Receiver {
+impl Measurement for Load {
+    async fn run<L: Log>(self, log: L, engine: &str) {
+        run(log, engine, self).await;
+    }
+}
+
+/// How often each number came.
+struct Books {
     seen: Vec<AtomicU64>,
     distinct: AtomicU64,
     total: AtomicU64,
-    connections: AtomicU64,
     done: Notify,
 }
 
-impl Receiver {
-    fn note(&self, body: &[u8]) {
-        // The data ends the body: …"n":123}}
-        let digits = body.strip_suffix(b"}}").unwrap_or_default();
-        let start = digits
-            .iter()
-            .rposition(|c| !c.is_ascii_digit())
-            .map_or(0, |at| at + 1);
-        let n = std::str::from_utf8(&digits[start..])
-            .unwrap()
-            .parse::<usize>()
-            .unwrap();
+impl Books {
+    fn note(&self, n: usize) {
         self.total.fetch_add(1, Ordering::Relaxed);
         if self.seen[n].fetch_add(1, Ordering::Relaxed) == 0
             && self.distinct.fetch_add(1, Ordering::Relaxed) + 1 == self.seen.len() as u64
@@ -125,36 +74,19 @@ impl Receiver {
     }
 }
 
-async fn receive(events: usize) -> (String, Arc<Receiver>) {
-    let receiver = Arc::new(Receiver {
+async fn receive(events: usize) -> (Receiver, Arc<Books>) {
+    let books = Arc::new(Books {
         seen: (0..events).map(|_| AtomicU64::new(0)).collect(),
         distinct: AtomicU64::new(0),
         total: AtomicU64::new(0),
-        connections: AtomicU64::new(0),
         done: Notify::new(),
     });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    let books = receiver.clone();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            stream.set_nodelay(true).unwrap();
-            books.connections.fetch_add(1, Ordering::Relaxed);
-            let books = books.clone();
-            let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-                let books = books.clone();
-                async move {
-                    let body = request.into_body().collect().await.unwrap().to_bytes();
-                    books.note(&body);
-                    Ok::<_, Infallible>(hyper::Response::new(Full::new(Bytes::new())))
-                }
-            });
-            let io = TokioIo::new(stream);
-            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
-        }
+    let kept = books.clone();
+    let receiver = Receiver::start(move |_, body| {
+        kept.note(number(&body));
+        std::future::ready(())
     });
-    (url, receiver)
+    (receiver.await, books)
 }
 
 fn event(n: usize) -> String {
@@ -183,34 +115,25 @@ async fn run<L: Log>(log: L, engine: &str, load: Load) {
     } = load;
     let bare = ceiling(events.min(100_000)).await;
     println!("figure pipeline.bare_http {bare:.0} 1/s");
-    let problems = tokio::task::spawn_blocking({
-        let log = log.clone();
-        move || log.create_topics()
-    });
-    assert_eq!(problems.await.unwrap().unwrap(), []);
-    let (url, receiver) = receive(2 * events).await;
-    let token = configure(&log, &vec![url; WEBHOOKS]);
-    let metrics = Metrics::new();
-    let environment = Environment {
-        config: ringback_dispatcher::Config::default(),
-        schedule: Schedule::default(),
-        clock: ringback_log::system_clock(),
-        metrics: metrics.clone(),
-        health: Health::new(),
-    };
-    let dispatcher = Dispatcher::start(&log, environment, keys()).unwrap();
-    let ingest = ingest(&log, metrics.clone()).await;
+    let (receiver, books) = receive(2 * events).await;
+    let url = format!("http://{}/", receiver.address);
+    let Pipeline {
+        ingest,
+        token,
+        metrics,
+        dispatcher,
+    } = Pipeline::start(&log, &vec![url; WEBHOOKS]).await;
     drive(&ingest, &token, 0..events, load).await;
-    while receiver.distinct.load(Ordering::Relaxed) < events as u64 {
+    while books.distinct.load(Ordering::Relaxed) < events as u64 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let cpu = cpu_seconds();
     let began = Instant::now();
     drive(&ingest, &token, events..2 * events, load).await;
     let accepted = began.elapsed();
-    let in_time = tokio::time::timeout(Duration::from_secs(300), receiver.done.notified()).await;
+    let in_time = tokio::time::timeout(Duration::from_secs(300), books.done.notified()).await;
     let took = began.elapsed();
-    let distinct = receiver.distinct.load(Ordering::Relaxed);
+    let distinct = books.distinct.load(Ordering::Relaxed);
     let measured = distinct.saturating_sub(events as u64) as f64;
     let rate = measured / took.as_secs_f64();
     let name = match senders {
@@ -229,7 +152,7 @@ async fn run<L: Log>(log: L, engine: &str, load: Load) {
     let per_1000 = (cpu_seconds() - cpu) / (measured / 1000.0);
     println!("figure {name}.cpu_per_1000 {per_1000:.3} s");
     println!("figure {name}.lost {} events", 2 * events as u64 - distinct);
-    let total = receiver.total.load(Ordering::Relaxed);
+    let total = books.total.load(Ordering::Relaxed);
     println!("figure {name}.duplicates {} events", total - distinct);
     let connections = receiver.connections.load(Ordering::Relaxed);
     println!("figure {name}.connections {connections} connections");
@@ -278,7 +201,8 @@ async fn drive(ingest: &str, token: &str, events: Range<usize>, load: Load) {
 
 /// What the HTTP client alone reaches against the same kind of receiver.
 async fn ceiling(events: usize) -> f64 {
-    let (url, receiver) = receive(events).await;
+    let (receiver, books) = receive(events).await;
+    let url = format!("http://{}/", receiver.address);
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let began = Instant::now();
     let next = Arc::new(AtomicU64::new(0));
@@ -295,7 +219,7 @@ async fn ceiling(events: usize) -> f64 {
             }
         });
     }
-    receiver.done.notified().await;
+    books.done.notified().await;
     events as f64 / began.elapsed().as_secs_f64()
 }
 
