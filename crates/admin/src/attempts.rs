@@ -94,7 +94,9 @@ pub(crate) async fn list<L: Log>(
                 if record.key != Some(key.as_bytes()) {
                     return None;
                 }
-                let Ok(attempt) = serde_json::from_slice::<Attempt>(record.value?) else {
+                let attempt = serde_json::from_slice(record.value.unwrap_or_default()).ok();
+                let attempt = attempt.filter(|attempt: &Attempt| attempt.webhook == webhook);
+                let Some(attempt) = attempt else {
                     unreadable += 1;
                     return None;
                 };

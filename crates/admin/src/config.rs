@@ -44,6 +44,22 @@ impl Config {
         !self.operator_token.is_empty() || self.operator_token_file.is_some()
     }
 
+    /// What cannot work, as `key: problem`. A token in a file is looked at where it is read: other
+    /// components may have the same configuration, and not that file.
+    pub fn problems(&self) -> Vec<String> {
+        let token = self.operator_token.0.expose();
+        if !token.is_empty() && self.operator_token_file.is_some() {
+            let problem = "operator_token_file: give this or admin.operator_token, not both";
+            return vec![problem.to_owned()];
+        }
+        match token.is_empty() || is_strong(token) {
+            true => Vec::new(),
+            false => vec![format!(
+                "operator_token: use at least {TOKEN_BYTES_MIN} visible ASCII characters"
+            )],
+        }
+    }
+
     /// The operator token, read and checked.
     pub(crate) fn read_operator_token(&self) -> Result<Secret, StartError> {
         let token = match &self.operator_token_file {
@@ -61,11 +77,15 @@ impl Config {
         if text.is_empty() {
             return Err(StartError::NoToken);
         }
-        if text.len() < TOKEN_BYTES_MIN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if !is_strong(text) {
             return Err(StartError::WeakToken);
         }
         Ok(token)
     }
+}
+
+fn is_strong(token: &str) -> bool {
+    token.len() >= TOKEN_BYTES_MIN && token.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// The operator token as configured; empty when it is not given. It never shows itself.

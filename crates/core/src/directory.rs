@@ -42,6 +42,7 @@ pub struct Directory {
     by_id: HashMap<Uuid, Arc<Webhook>>,
     tokens: BTreeMap<Uuid, Versioned<Token>>,
     health: HashMap<Uuid, Health>,
+    unreadable: u64,
 }
 
 #[derive(Default, Debug)]
@@ -51,8 +52,20 @@ struct TenantEntry {
 }
 
 impl Directory {
-    /// Takes over one record of a configuration topic; a record without a value removes.
+    /// Takes over one record of a configuration topic; a record without a value removes. One that
+    /// cannot be used changes nothing, and is counted.
     pub fn apply(&mut self, role: Role, record: &Record<'_>) -> Result<(), InvalidConfig> {
+        let applied = self.apply_readable(role, record);
+        self.unreadable += u64::from(applied.is_err());
+        applied
+    }
+
+    /// Configuration records that could not be used.
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+
+    fn apply_readable(&mut self, role: Role, record: &Record<'_>) -> Result<(), InvalidConfig> {
         let key = String::from_utf8_lossy(record.key.unwrap_or_default());
         let revision = Revision(record.offset);
         let topic = match role {
@@ -70,7 +83,12 @@ impl Directory {
         match role {
             Role::Tenants => {
                 let id = TenantId::parse(&key).map_err(|error| invalid(error.to_string()))?;
-                let tenant = read(record, revision, &invalid)?;
+                let tenant: Option<Versioned<Tenant>> = read(record, revision, &invalid)?;
+                is_about(
+                    tenant.as_ref().map(|tenant| &tenant.value.id),
+                    &id,
+                    &invalid,
+                )?;
                 self.tenants.entry(id.clone()).or_default().tenant = tenant;
                 self.forget_if_empty(&id);
             }
@@ -81,23 +99,28 @@ impl Directory {
                 let id = TenantId::parse(id).map_err(|error| invalid(error.to_string()))?;
                 let name = WebhookName::parse(name).map_err(|error| invalid(error.to_string()))?;
                 let new: Option<Versioned<Arc<Webhook>>> = read(record, revision, &invalid)?;
-                if let Some(new) = &new
-                    && new.value.key() != config_key(&id, &name)
-                {
-                    return Err(invalid(format!("it is about {}", new.value.key())));
-                }
+                let about = new.as_ref().map(|new| new.value.key());
+                is_about(about.as_ref(), &config_key(&id, &name), &invalid)?;
                 self.put_webhook(id, name, new);
             }
             Role::Health => {
                 let id = Uuid::try_parse(&key).map_err(|error| invalid(error.to_string()))?;
-                match read(record, revision, &invalid)? {
+                let health: Option<Versioned<Health>> = read(record, revision, &invalid)?;
+                is_about(
+                    health.as_ref().map(|health| &health.value.webhook),
+                    &id,
+                    &invalid,
+                )?;
+                match health {
                     Some(health) => self.health.insert(id, health.value),
                     None => self.health.remove(&id),
                 };
             }
             _ => {
                 let id = Uuid::try_parse(&key).map_err(|error| invalid(error.to_string()))?;
-                match read(record, revision, &invalid)? {
+                let token: Option<Versioned<Token>> = read(record, revision, &invalid)?;
+                is_about(token.as_ref().map(|token| &token.value.id), &id, &invalid)?;
+                match token {
                     Some(token) => self.tokens.insert(id, token),
                     None => self.tokens.remove(&id),
                 };
@@ -121,7 +144,13 @@ impl Directory {
             }
             None => webhooks.remove(&name),
         };
-        if let Some(old) = old {
+        // Unless another record has claimed its id since: that one stays.
+        if let Some(old) = old
+            && self
+                .by_id
+                .get(&old.value.id)
+                .is_some_and(|now| now.key() == old.value.key())
+        {
             self.by_id.remove(&old.value.id);
         }
         self.forget_if_empty(&tenant);
@@ -231,6 +260,18 @@ fn read<T: serde::de::DeserializeOwned>(
                 .map_err(|error| invalid(error.to_string()))
         })
         .transpose()
+}
+
+/// Whether a value is about what its key says; a removal has none.
+fn is_about<T: PartialEq + std::fmt::Display>(
+    value: Option<&T>,
+    key: &T,
+    invalid: &impl Fn(String) -> InvalidConfig,
+) -> Result<(), InvalidConfig> {
+    match value {
+        Some(about) if about != key => Err(invalid(format!("it is about {about}"))),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -357,5 +398,71 @@ mod tests {
         }
         assert_eq!(subscribed(&directory, "a", "cdr.completed"), [1]);
         assert!(apply(&mut directory, Role::Accounts, "x", None).is_err());
+        assert_eq!(directory.unreadable(), 5);
+    }
+
+    /// What a record is about stands in its key and in its value: where they differ, neither is
+    /// believed.
+    #[test]
+    fn a_record_about_something_else_than_its_key_is_refused() {
+        let (one, two) = (
+            Uuid::from_u128(1).to_string(),
+            Uuid::from_u128(2).to_string(),
+        );
+        let tenant = |id: &str| {
+            json!({ "version": 1, "id": id, "title": "T", "created": Timestamp::EPOCH,
+                    "updated": Timestamp::EPOCH })
+        };
+        let token = |id: &str| {
+            json!({ "version": 1, "id": id, "name": "pbx", "tenant": "a", "hash": "00",
+                    "created": Timestamp::EPOCH })
+        };
+        let health = |id: &str| {
+            json!({ "version": 1, "webhook": id, "tenant": "a", "generation": 0,
+                    "state": "disabled", "since": Timestamp::EPOCH, "reason": "" })
+        };
+        let mut directory = Directory::default();
+        for (role, key, right, wrong) in [
+            (Role::Tenants, "a", tenant("a"), tenant("b")),
+            (Role::Accounts, &*one, token(&one), token(&two)),
+            (Role::Health, &one, health(&one), health(&two)),
+        ] {
+            apply(&mut directory, role, key, Some(right)).unwrap();
+            let error = apply(&mut directory, role, key, Some(wrong)).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(key) && text.contains("it is about"), "{text}");
+        }
+        assert_eq!(directory.tenants()[0].value.id.as_str(), "a");
+        assert_eq!(directory.tokens().count(), 1);
+        assert_eq!(
+            directory.health[&Uuid::from_u128(1)].webhook.to_string(),
+            one
+        );
+        assert_eq!(directory.unreadable(), 3);
+    }
+
+    /// Two records that claim one id: removing the one leaves the other.
+    #[test]
+    fn a_claimed_id_is_not_removed_with_its_claimant() {
+        let mut directory = Directory::default();
+        for name in ["first", "second"] {
+            let value = webhook(1, "a", name, "*");
+            apply(
+                &mut directory,
+                Role::Webhooks,
+                &format!("a/{name}"),
+                Some(value),
+            )
+            .unwrap();
+        }
+        apply(&mut directory, Role::Webhooks, "a/first", None).unwrap();
+        assert_eq!(
+            directory
+                .webhook_by_id(Uuid::from_u128(1))
+                .unwrap()
+                .name
+                .as_str(),
+            "second"
+        );
     }
 }

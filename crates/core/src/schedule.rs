@@ -41,7 +41,7 @@ pub enum InvalidSchedule {
     #[error("{0} retry tiers; at most {max} are possible", max = Schedule::TIERS_MAX)]
     TooMany(usize),
     /// A wait of nothing, or of a fraction of a millisecond.
-    #[error("a retry tier of {0:?}; use whole milliseconds, at least 1ms")]
+    #[error("a retry tier of {}; use whole milliseconds, at least 1ms", duration_label(*.0))]
     TooShort(Duration),
 }
 

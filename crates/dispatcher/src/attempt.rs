@@ -107,6 +107,15 @@ fn sendable<L: Log, T: Transport>(
     let Some(webhook) = directory.webhook_by_id(job.delivery.webhook) else {
         return Err(Parking::because(Reason::Removed));
     };
+    // Only a corrupt record can say so, and one tenant's event must not become another's.
+    let owner = &job.delivery.event.tenant;
+    if webhook.tenant != *owner {
+        let detail = format!("the event is of tenant {owner}, but its webhook is not");
+        return Err(Parking {
+            reason: Reason::Undeliverable,
+            detail: Some(detail),
+        });
+    }
     if !webhook.enabled {
         return Err(Parking::because(Reason::Paused));
     }

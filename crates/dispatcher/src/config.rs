@@ -75,10 +75,20 @@ impl Config {
             (1..=10_000).contains(&self.concurrency),
             "concurrency: use 1 to 10000",
         );
-        need(!self.timeout.is_zero(), "timeout: use more than 0ms");
+        let within = |time: Duration, most| !time.is_zero() && time <= Duration::from_secs(most);
+        need(within(self.timeout, 600), "timeout: use 1ms to 10m");
         need(
-            !self.connect_timeout.is_zero(),
-            "connect_timeout: use more than 0ms",
+            within(self.connect_timeout, 600),
+            "connect_timeout: use 1ms to 10m",
+        );
+        // Longer, and results would wait longer for each other than for the log.
+        need(
+            self.linger <= Duration::from_secs(1),
+            "linger: use at most 1s",
+        );
+        need(
+            self.lane_wait <= Duration::from_secs(600),
+            "lane_wait: use at most 10m; what waits takes room from others",
         );
         need(
             self.commit_interval >= Duration::from_millis(1),

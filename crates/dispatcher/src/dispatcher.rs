@@ -240,6 +240,10 @@ impl<L: Log, T: Transport> Dispatcher<L, T> {
                     .age()
                     .map_or(f64::INFINITY, |age| age.as_secs_f64());
                 shared.metrics.set(MetricGauge::ConfigAgeSeconds, &[], age);
+                let unreadable = shared.directory.read().unreadable() as f64;
+                shared
+                    .metrics
+                    .set(MetricGauge::ConfigUnreadable, &[], unreadable);
             }
         }));
     }

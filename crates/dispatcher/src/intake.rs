@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use ringback_core::admission::Class;
 use ringback_core::log::{Assignment, Committed, Consumer, Handler, Log, Offset, Record};
-use ringback_core::record::{decode_delivery, header};
 use ringback_core::topics::{Partition, Role};
 use ringback_core::tracker::Begin;
 use ringback_telemetry::{Counter, Gauge as MetricGauge, Histogram};
@@ -19,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::dispatcher::Shared;
 use crate::lanes;
 use crate::partition::{Owned, Work};
-use crate::route::{Held, Job, Routed, route};
+use crate::raw::RawRecord;
+use crate::route::{Held, Job, Routed, decode_sendable, route};
 use crate::send::Transport;
-use crate::settle::RawRecord;
 
 /// The longest an idle intake waits; it is woken when there is something to do.
 const IDLE: Duration = Duration::from_secs(1);
@@ -238,7 +236,7 @@ impl<L: Log, T: Transport> Intake<L, T> {
             return;
         }
         if !taken.delay.is_zero()
-            && let Ok(delivery) = decode_delivery(&record)
+            && let Ok(delivery) = decode_sendable(&record)
         {
             let due = record.appended + taken.delay;
             taken.held.push_back(Held {
@@ -269,7 +267,9 @@ impl<L: Log, T: Transport> Intake<L, T> {
                 tracing::warn!(%error, topic, index, offset, "parking a record that cannot be read");
                 let work = Work::begin(owned, record.offset, 1);
                 let detail = format!("{topic}/{index}@{offset}: {error}");
-                self.shared.settler.park_raw(work, raw(&record, detail));
+                self.shared
+                    .settler
+                    .park_raw(work, RawRecord::of(&record, detail));
             }
         }
     }
@@ -278,21 +278,6 @@ impl<L: Log, T: Transport> Intake<L, T> {
 /// Whether owning partitions of a topic is a share of the work, by which rate limits are divided.
 fn is_shared_by(role: Role) -> bool {
     matches!(role, Role::Events(_))
-}
-
-/// A copy of a record that cannot be read, bounded like any record.
-fn raw(record: &Record<'_>, detail: String) -> RawRecord {
-    let headers = record
-        .headers
-        .iter()
-        .filter(|h| !matches!(h.name, header::REASON | header::DETAIL));
-    RawRecord {
-        headers: headers
-            .map(|h| (h.name.to_owned(), h.value.to_vec()))
-            .collect(),
-        value: record.value.map(Bytes::copy_from_slice),
-        detail,
-    }
 }
 
 impl<L: Log, T: Transport> Handler for Intake<L, T> {

@@ -19,6 +19,7 @@ mod intake;
 mod lanes;
 mod partition;
 mod rate;
+mod raw;
 mod route;
 mod send;
 mod settle;

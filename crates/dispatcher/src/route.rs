@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use ringback_core::event::{Event, Subject, check_data};
+use ringback_core::event::{Event, InvalidEvent, Subject, check_data};
 use ringback_core::log::{Offset, Record};
 use ringback_core::record::{Delivery, InvalidRecord, Reason, decode_delivery, decode_event};
 use ringback_core::time::Timestamp;
@@ -66,7 +66,7 @@ impl Parking {
 pub(crate) fn route(record: &Record<'_>, owned: &Arc<Owned>, directory: &LiveDirectory) -> Routed {
     match owned.role {
         Role::Events(_) | Role::SystemEvents => route_event(record, owned, directory),
-        _ => match decode_delivery(record) {
+        _ => match decode_sendable(record) {
             Ok(delivery) => {
                 let work = Work::begin(owned, record.offset, 1);
                 Routed::Deliveries(vec![(Job::new(work, delivery), None)])
@@ -74,6 +74,16 @@ pub(crate) fn route(record: &Record<'_>, owned: &Arc<Owned>, directory: &LiveDir
             Err(error) => Routed::Unreadable(error),
         },
     }
+}
+
+/// A delivery that was written by us, if nothing happened to it since.
+///
+/// Its data is looked at again: what was parked for its data can be replayed, and a receiver that gets
+/// JSON objects (contract R5) must get nothing else however a record was damaged.
+pub(crate) fn decode_sendable(record: &Record<'_>) -> Result<Delivery, InvalidRecord> {
+    let delivery = decode_delivery(record)?;
+    check_data(&delivery.event.data)?;
+    Ok(delivery)
 }
 
 fn route_event(record: &Record<'_>, owned: &Arc<Owned>, directory: &LiveDirectory) -> Routed {
@@ -91,7 +101,12 @@ fn route_event(record: &Record<'_>, owned: &Arc<Owned>, directory: &LiveDirector
         return Routed::Nobody;
     }
     // A direct producer is trusted with every tenant, but not with being right.
-    let problem = check_data(&event.data).err().map(|error| error.to_string());
+    let problem = match check_data(&event.data) {
+        Ok(()) => None,
+        // One copy for each webhook may be more than the log takes.
+        Err(error @ InvalidEvent::TooLarge { .. }) => return Routed::Unreadable(error.into()),
+        Err(error) => Some(error.to_string()),
+    };
     let work = Work::begin(owned, record.offset, webhooks.len());
     let body = Arc::default();
     let deliveries = webhooks.into_iter().map(|webhook| {

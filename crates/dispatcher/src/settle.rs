@@ -22,6 +22,7 @@ use ringback_telemetry::{Counter, Histogram, Metrics};
 use tokio::sync::Notify;
 
 use crate::partition::Work;
+use crate::raw::RawRecord;
 use crate::route::{Job, Parking};
 use crate::send::Sent;
 
@@ -80,13 +81,6 @@ enum Content {
     Delivery(Delivery, Option<Parking>),
     /// A record that cannot be read, as it was.
     Raw(Arc<RawRecord>),
-}
-
-/// A record as it was read, with what is wrong with it.
-pub(crate) struct RawRecord {
-    pub(crate) headers: Vec<(String, Vec<u8>)>,
-    pub(crate) value: Option<Bytes>,
-    pub(crate) detail: String,
 }
 
 struct Settling {

@@ -35,6 +35,8 @@ const BACKOFF: Duration = Duration::from_millis(200);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// A webhook is new to nobody this long after an attempt: if it is not configured, it was removed.
 const SETTLED: Duration = Duration::from_secs(3600);
+/// By how much the clocks of brokers, which give records their times, may differ.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(3600);
 /// Attempts taken from one partition per turn.
 const TURN: usize = 1024;
 /// How long giving up partitions may take.
@@ -248,8 +250,15 @@ impl<L: Log> Service<L> {
             };
             let bounds = self.reader.bounds(snapshots)?;
             let fold = &mut counting.fold;
+            let counted = self.reader.bounds(*partition)?;
             self.reader.read(snapshots, bounds, &mut |record| {
-                restore_one(fold, &record);
+                if let Err(problem) = restore_one(fold, &record, counted.end) {
+                    let offset = record.offset;
+                    // Its webhook begins anew, with an empty window: nothing is disabled for what
+                    // is unreadable.
+                    tracing::error!(offset, problem, "a snapshot of a window is ignored");
+                    self.metrics.inc(Counter::RecordsIgnored, &["windows"]);
+                }
             })?;
             counting.restored = true;
         }
@@ -421,24 +430,57 @@ fn name_of(directory: &LiveDirectory, webhook: Uuid) -> Option<String> {
     Some(directory.webhook_by_id(webhook)?.name.to_string())
 }
 
-fn restore_one(fold: &mut Fold, record: &Record<'_>) {
-    let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
-    let Some(webhook) = key.and_then(|key| Uuid::try_parse(key).ok()) else {
-        tracing::error!(
-            offset = record.offset,
-            "a snapshot's key is no webhook; ignored"
-        );
-        return;
-    };
+/// Takes over a snapshot; `end` is the end of its partition of `attempts`. What is wrong with one that
+/// is not used.
+fn restore_one(fold: &mut Fold, record: &Record<'_>, end: Offset) -> Result<(), String> {
+    let webhook = key_of(record)?;
     let Some(value) = record.value else {
         fold.forget(webhook);
-        return;
+        return Ok(());
     };
-    match serde_json::from_slice::<Snapshot>(value) {
-        Ok(snapshot) => fold.restore(webhook, snapshot),
-        // Its webhook begins anew, with an empty window: nothing is disabled for what is unreadable.
-        Err(error) => tracing::error!(%webhook, %error, "a snapshot cannot be read; ignored"),
+    let snapshot: Snapshot = serde_json::from_slice(value)
+        .map_err(|error| format!("of webhook {webhook}: it cannot be read: {error}"))?;
+    // Either would keep attempts from counting for as long as it holds, and nobody would notice.
+    if snapshot.next > end {
+        let next = snapshot.next;
+        return Err(format!(
+            "of webhook {webhook}: it counts attempts up to offset {next}, the topic ends at {end}"
+        ));
     }
+    let last = snapshot.window.last_attempt;
+    if last > record.appended + CLOCKS_DIFFER {
+        return Err(format!(
+            "of webhook {webhook}: its last attempt is of {last}, after the snapshot itself"
+        ));
+    }
+    fold.restore(webhook, snapshot);
+    Ok(())
+}
+
+/// The attempt in a record, or what is wrong with it.
+fn read_attempt(record: &Record<'_>) -> Result<Attempt, String> {
+    let value = record.value.ok_or("it has no value")?;
+    let attempt: Attempt =
+        serde_json::from_slice(value).map_err(|error| format!("it cannot be read: {error}"))?;
+    let webhook = key_of(record)?;
+    // Its window would be kept in a partition where nobody looks for it.
+    match attempt.webhook == webhook {
+        true => Ok(attempt),
+        false => Err(format!(
+            "it is about webhook {}, its key is {webhook}",
+            attempt.webhook
+        )),
+    }
+}
+
+fn key_of(record: &Record<'_>) -> Result<Uuid, String> {
+    let key = record.key.unwrap_or_default();
+    Uuid::try_parse_ascii(key).map_err(|_| {
+        format!(
+            "its key {:?} is no webhook's id",
+            String::from_utf8_lossy(key)
+        )
+    })
 }
 
 impl<L: Log> Handler for Service<L> {
@@ -481,13 +523,14 @@ impl<L: Log> Handler for Service<L> {
             return;
         };
         counting.position = record.offset + 1;
-        let attempt = record.value.map(serde_json::from_slice::<Attempt>);
-        let Some(Ok(attempt)) = attempt else {
-            tracing::error!(
-                offset = record.offset,
-                "an attempt record cannot be read; not counted"
-            );
-            return;
+        let attempt = match read_attempt(&record) {
+            Ok(attempt) => attempt,
+            Err(problem) => {
+                let (partition, offset) = (record.partition.index, record.offset);
+                tracing::error!(partition, offset, problem, "an attempt is not counted");
+                self.metrics.inc(Counter::RecordsIgnored, &["attempts"]);
+                return;
+            }
         };
         self.metrics.inc(Counter::AttemptsCounted, &[]);
         let policy = &self.config.policy;

@@ -110,6 +110,10 @@ impl Config {
             !self.append_timeout.is_zero(),
             "append_timeout: use more than 0ms",
         );
+        need(
+            self.linger <= Duration::from_secs(1),
+            "linger: use at most 1s",
+        );
         let mut seen = HashSet::new();
         for raw in &self.raw {
             let source = &raw.source;

@@ -3,6 +3,8 @@
 //! Each component owns its section; this composes them. A key is checked by itself, where it was
 //! given, so that a report names file and line, variable or flag of every mistake.
 
+#[cfg(test)]
+mod bad_values;
 mod check;
 mod merge;
 mod schema;
@@ -156,9 +158,14 @@ impl Config {
             }
         };
         for (key, problem) in check::problems(&config) {
-            let place = origins.get(key.as_str());
-            let place = place.map_or(String::new(), |origin| format!("{origin}: "));
-            mistakes.push(format!("{place}{key}: {problem}"));
+            mistakes.push(match origins.get(key.as_str()) {
+                Some(origin) => format!("{origin}: {key}: {problem}"),
+                // What was given elsewhere does not go with it.
+                None if schema.keys().contains(&key) => {
+                    format!("{key}, by its default: {problem}")
+                }
+                None => format!("{key}: {problem}"),
+            });
         }
         match mistakes.is_empty() {
             true => Ok(config),

@@ -75,6 +75,8 @@ table! {
             "Partitions assigned, revoked or lost",
         RecordsLost = "ringback_records_lost_total" []
             "Offsets that retention dropped before they were read (DL10)",
+        RecordsIgnored = "ringback_records_ignored_total" ["topic"]
+            "Records that could not be read and need no parking: attempts and windows, which are counted without them",
         AttemptsCounted = "ringback_health_attempts_total" []
             "Attempts read to judge the health of their webhooks; after a crash, some of them again",
         Verdicts = "ringback_health_verdicts_total" ["state"]
@@ -95,6 +97,8 @@ table! {
             "Deliveries taken in and not settled, by class of work",
         WebhooksHealth = "ringback_webhooks_health" ["state"]
             "Webhooks with recent attempts, by verdict, in the partitions of this process",
+        ConfigUnreadable = "ringback_config_records_unreadable" []
+            "Configuration records that could not be used; what they were about stays as it was",
         ConfigAgeSeconds = "ringback_config_age_seconds" []
             "Time since the configuration was known to be current",
     }

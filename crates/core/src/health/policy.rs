@@ -75,7 +75,8 @@ impl HealthPolicy {
         );
         need(self.attempts >= 2, "attempts", "use at least 2");
         need(self.slow_attempts >= 2, "slow_attempts", "use at least 2");
-        need(!self.silence.is_zero(), "silence", "use more than 0");
+        need(!self.window.is_zero(), "window", "use more than 0s");
+        need(!self.silence.is_zero(), "silence", "use more than 0s");
         need(
             self.silence <= self.window,
             "silence",

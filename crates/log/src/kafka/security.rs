@@ -140,8 +140,17 @@ impl Security<'_> {
             need(!given || protocol.has_tls(), key, without_tls);
         }
         let both = "give tls.certificate and tls.key together, or neither";
-        let together = tls.certificate.is_some() == tls.key.is_some();
-        need(together, "tls.certificate", both);
+        match (tls.certificate.is_some(), tls.key.is_some()) {
+            (true, false) => need(false, "tls.certificate", both),
+            (false, true) => need(false, "tls.key", both),
+            _ => {}
+        }
+        let encrypts = tls.key_password.is_none() || tls.key.is_some();
+        need(
+            encrypts,
+            "tls.key_password",
+            "needs log.kafka.tls.key, the key it is for",
+        );
         let without_sasl = "needs log.kafka.security_protocol = \"sasl_ssl\" or \"sasl_plaintext\"";
         for (key, given) in [
             ("sasl.mechanism", sasl.mechanism.is_some()),

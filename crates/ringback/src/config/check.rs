@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ringback_core::secret::KeyRing;
+use ringback_core::time::duration_label;
 
 use crate::config::{Config, Engine};
 
@@ -21,12 +22,12 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     problems.address("ingest.listen", &config.ingest.listen);
     problems.address("admin.listen", &config.admin.listen);
     problems.address("telemetry.listen", &config.telemetry.listen);
-    if !config.admin.operator_token.is_empty() && config.admin.operator_token_file.is_some() {
-        problems.add(
-            "admin.operator_token_file",
-            "give this or admin.operator_token, not both",
-        );
-    }
+    problems.need(
+        !config.schedule.expires_after().is_zero(),
+        "schedule.expires_after",
+        "use more than 0ms, or nothing is ever sent",
+    );
+    problems.section("admin", config.admin.problems());
     problems.section("log.kafka", config.log.kafka.problems());
     if config.log.engine == Engine::Kafka {
         problems.section("log.kafka", config.log.kafka.problems_here());
@@ -114,11 +115,16 @@ impl Problems {
             .copied()
             .unwrap_or_default();
         let waits = longest.max(config.schedule.expires_after()) + Duration::from_secs(3600);
-        self.need(
-            topics.retention >= waits,
-            "topics.retention",
-            "is shorter than schedule.expires_after and an hour: waiting deliveries would be lost",
-        );
+        if topics.retention < waits {
+            self.add(
+                "topics.retention",
+                format!(
+                    "use at least {}, an hour more than schedule.expires_after and the longest of \
+                     schedule.tiers: waiting deliveries would be lost",
+                    duration_label(waits)
+                ),
+            );
+        }
     }
 
     fn secrets(&mut self, config: &Config) {

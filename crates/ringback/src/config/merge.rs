@@ -137,21 +137,63 @@ fn checked(path: &[String], given: Given) -> Result<Option<Value>, String> {
     }
     let mut problem = String::new();
     for value in candidates {
-        let mut alone = Table::new();
-        insert(&mut alone, path, value.clone());
-        match Config::deserialize(Value::Table(alone)) {
-            Ok(_) => return Ok(Some(value)),
+        match alone(path, &value) {
+            Ok(()) => return Ok(Some(value)),
             Err(_) if is_secret(path) => {
-                problem = format!("a {} cannot stand here", value.type_str());
+                problem = format!("use text in quotes; this is of type {}", value.type_str());
             }
             // As text it is of the wrong type, or it says best what is wrong.
-            Err(error) if problem.is_empty() || problem.starts_with("invalid type") => {
-                problem = error.message().to_owned();
-            }
+            Err(wrong) if problem.is_empty() || problem.starts_with(WRONG_TYPE) => problem = wrong,
             Err(_) => {}
         }
+        // Of a number where a duration or a name should be, the text says better what is allowed.
+        if !is_secret(path)
+            && problem.starts_with(WRONG_TYPE)
+            && let Value::Integer(_) | Value::Float(_) | Value::Boolean(_) = value
+            && let Err(as_text) = alone(path, &Value::String(value.to_string()))
+            && !as_text.starts_with(WRONG_TYPE)
+        {
+            problem = as_text;
+        }
     }
-    Err(problem)
+    Err(in_words(&problem))
+}
+
+/// How serde's messages about types begin.
+const WRONG_TYPE: &str = "invalid type";
+
+/// Whether the type of a key takes this value, or what it says is wrong.
+fn alone(path: &[String], value: &Value) -> Result<(), String> {
+    let mut alone = Table::new();
+    insert(&mut alone, path, value.clone());
+    match Config::deserialize(Value::Table(alone)) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.message().to_owned()),
+    }
+}
+
+/// A message about types with the names that people know instead of Rust's.
+fn in_words(problem: &str) -> String {
+    let names = [
+        ("usize", "a whole number, not negative"),
+        ("u64", "a whole number, not negative"),
+        ("u32", "a whole number of 0 to 4294967295"),
+        ("u16", "a whole number of 0 to 65535"),
+        ("u8", "a whole number of 0 to 255"),
+        ("a boolean", "true or false"),
+        ("a string", "text in quotes"),
+        ("path string", "text in quotes"),
+        ("a sequence", "a list"),
+        ("a map", "a table"),
+    ];
+    let problem = problem.replace("invalid type: sequence,", "invalid type: list,");
+    let problem = problem.replace("invalid type: map,", "invalid type: table,");
+    for (theirs, ours) in names {
+        if let Some(before) = problem.strip_suffix(&format!("expected {theirs}")) {
+            return format!("{before}expected {ours}");
+        }
+    }
+    problem
 }
 
 /// Puts a value at a path, making the tables above it.

@@ -12,14 +12,14 @@ use super::*;
 /// A key for tests, in the form that `secrets.keys` takes.
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
-struct Given {
+pub(super) struct Given {
     dir: TempDir,
     args: ConfigArgs,
     environment: Vec<(OsString, OsString)>,
 }
 
 /// A file, variables and flags.
-fn given(file: &str, variables: &[(&str, &str)], flags: &[&str]) -> Given {
+pub(super) fn given(file: &str, variables: &[(&str, &str)], flags: &[&str]) -> Given {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ringback.toml");
     fs::write(&path, file).unwrap();
@@ -43,7 +43,7 @@ impl Given {
     }
 
     /// The reported mistakes, with `DIR` for the directory.
-    fn mistakes(self) -> Vec<String> {
+    pub(super) fn mistakes(self) -> Vec<String> {
         let failure = Config::read(&self.args, self.environment).unwrap_err();
         assert_eq!(failure.code, 64);
         let dir = self.dir.path().display().to_string();
@@ -146,10 +146,10 @@ tiers = ['1s', '4m', '1s']
         "DIR/ringback.toml:2: log.engin: there is no such key; did you mean log.engine?",
         "DIR/ringback.toml:3: log.bootstrap: there is no such key; did you mean log.kafka.bootstrap?",
         "DIR/ringback.toml:6: dispatchers: there is no such key; did you mean dispatcher?",
-        "DIR/ringback.toml:10: dispatcher.slots: invalid type: string \"many\", expected usize",
+        "DIR/ringback.toml:10: dispatcher.slots: invalid type: string \"many\", expected a whole number, not negative",
         "DIR/ringback.toml:11: dispatcher.timeout: \"15 seconds\" is not a duration such as 250ms, 32s, 4m, 2h or 7d",
         "RINGBACK_LOG__ENGINE: log.engine: unknown variant `kafak`, expected `local` or `kafka`",
-        "RINGBACK_TOPICS__REPLICATION: topics.replication: invalid value: integer `-1`, expected u16",
+        "RINGBACK_TOPICS__REPLICATION: topics.replication: invalid value: integer `-1`, expected a whole number of 0 to 65535",
         "--set topics: topics: is a section; its keys are topics.event_partitions, topics.prefix, topics.replication, topics.retention, topics.work_partitions",
         "--set ingest.listen.port: ingest.listen.port: ingest.listen is a value, not a section",
         "DIR/ringback.toml:14: schedule.tiers: two retry tiers last 1s; each needs its own length",
@@ -273,7 +273,7 @@ password_file = '/nowhere/password'
 
 #[test]
 fn secrets_open_and_are_never_shown() {
-    let properties = "[log.kafka]\nsecurity_protocol = 'sasl_ssl'\ntls.key_password = 'hunter2'\n\
+    let properties = "[log.kafka]\nsecurity_protocol = 'sasl_ssl'\ntls = { certificate = 'c', key = 'k', key_password = 'hunter2' }\n\
         sasl = { mechanism = 'plain', username = 'u', password = 'hunter2' }\n\
         [log.kafka.properties]\n'ssl.keystore.password' = 'hunter2'\n";
     let keys = format!("{properties}[secrets]\nprimary = 'k1'\n[secrets.keys]\nk1 = '{KEY}'\n");
