@@ -18,3 +18,4 @@ pub mod receiver;
 pub mod rig;
 pub mod sdks;
 pub mod simulation;
+pub mod sip;

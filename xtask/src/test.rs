@@ -3,8 +3,9 @@
 use crate::step::{self, Steps, cargo, command, run_tests};
 use crate::{USAGE, target, tidy, tools};
 
-const STEPS: [&str; 11] = [
-    "tools", "fmt", "tidy", "deny", "kafka", "sdks", "clippy", "doc", "test", "release", "demo",
+const STEPS: [&str; 12] = [
+    "tools", "fmt", "tidy", "deny", "kafka", "sdks", "sip", "clippy", "doc", "test", "release",
+    "demo",
 ];
 
 /// A demo takes about a minute; one that hangs is ended after these seconds.
@@ -83,6 +84,16 @@ fn run_all(skipped: Vec<String>) -> Result<(), String> {
             "ringback-tests",
             "--bin",
             "sdks",
+        ]))
+    })?;
+    steps.run("sip", |_| {
+        step::run(&mut cargo(&[
+            "run",
+            "--locked",
+            "--package",
+            "ringback-tests",
+            "--bin",
+            "sip",
         ]))
     })?;
     steps.run("clippy", |_| {

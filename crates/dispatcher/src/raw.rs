@@ -33,7 +33,7 @@ impl RawRecord {
             headers.push((header.name.to_owned(), header.value.to_vec()));
         }
         if left_out > 0 {
-            detail += &format!("; {left_out} of its headers are left out here");
+            detail += &format!("; {left_out} of its headers left out here");
         }
         let value = match record.value {
             Some(value) if value.len() > DATA_BYTES_MAX => {

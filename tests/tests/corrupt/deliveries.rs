@@ -41,6 +41,9 @@ enum Change {
 }
 use Change::{Header, NoHeaders, NoValue, Nothing, Structured, Value, ValueOf, Without};
 
+/// More than is kept of headers.
+static LARGE: [u8; 70_000] = [b'x'; 70_000];
+
 /// True of every record that holds an event.
 const ANY: &[(Change, Becomes)] = &[
     (Nothing, Sent),
@@ -120,6 +123,15 @@ const ANY: &[(Change, Becomes)] = &[
     (
         ValueOf(1_000_000),
         Unreadable("its value of 1000000 bytes is left out here"),
+    ),
+    // With the reason beside it the log would not take it.
+    (
+        ValueOf(1_048_000),
+        Unreadable("its value of 1048000 bytes is left out here"),
+    ),
+    (
+        Header(header::TYPE, &LARGE),
+        Unreadable("; 1 of its headers left out here"),
     ),
 ];
 
@@ -319,13 +331,14 @@ impl ParkedRecords {
             Unreadable(says) => {
                 !sent
                     && as_it_is.is_some_and(|(reason, detail, copy)| {
-                        let value = match detail.contains("left out") {
+                        let value = match detail.contains("bytes is left out") {
                             true => &None,
                             false => &case.record.value,
                         };
                         reason == "undeliverable"
                             && detail.contains(says)
-                            && copy.headers == case.record.headers
+                            && (copy.headers == case.record.headers
+                                || detail.contains("headers left out"))
                             && copy.value == *value
                     })
             }
