@@ -159,6 +159,11 @@ impl Receiver {
         });
     }
 
+    /// Begins new books.
+    pub fn forget(&self) {
+        *self.shared.books.lock() = Books::default();
+    }
+
     /// Looks into the books.
     pub fn books<R>(&self, look: impl FnOnce(&Books) -> R) -> R {
         look(&self.shared.books.lock())

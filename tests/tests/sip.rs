@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ringback_tests::process::{Process, api, binary};
-use ringback_tests::receiver::{Receiver, Request};
+use ringback_tests::receiver::{Books, Receiver, Request};
 use ringback_tests::sip;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -41,7 +41,13 @@ impl Installation {
             let url = receiver.url(name);
             let body = json!({ "name": name, "url": url, "subscription": [pattern] });
             post("tenants/acme/webhooks", body).await;
+            let path = format!("tenants/acme/webhooks/{name}/test");
+            post(&path, json!({})).await;
         }
+        // When the tests have arrived, events will.
+        let known = |books: &Books| books.delivered() == 2;
+        receiver.wait("the webhooks are known", known).await;
+        receiver.forget();
         let token = post("tokens", json!({ "name": "pbx", "tenant": "acme" })).await;
         Self {
             token: token["token"].as_str().unwrap().to_owned(),
