@@ -37,6 +37,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const SETTLED: Duration = Duration::from_secs(3600);
 /// Attempts taken from one partition per turn.
 const TURN: usize = 1024;
+/// Before every offset: what is committed is not known.
+const NOT_COMMITTED: Offset = -1;
 /// How long giving up partitions may take.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -226,10 +228,11 @@ impl<L: Log> Service<L> {
         }
     }
 
+    /// Whether something is not written down, or not committed since that failed.
     fn is_behind(&self) -> bool {
-        self.partitions
-            .values()
-            .any(|counting| counting.written < counting.position)
+        self.partitions.values().any(|counting| {
+            counting.written < counting.position || counting.committed < counting.written
+        })
     }
 
     /// Reads the snapshots of partitions that are new to us.
@@ -346,7 +349,9 @@ impl<L: Log> Service<L> {
                 }
             }
             Err(error) => {
-                self.metrics.inc(Counter::CommitFailures, &[]);
+                for (partition, _) in news {
+                    self.commit_failed(partition);
+                }
                 tracing::warn!(%error, "positions of metrics are not committed yet");
             }
         }
@@ -495,6 +500,14 @@ impl<L: Log> Handler for Service<L> {
         let counting = self.partitions.remove(&partition)?;
         self.metrics.inc(Counter::Rebalances, &["revoked"]);
         (counting.committed < counting.written).then(|| committed(counting.written))
+    }
+
+    /// What it said is due again.
+    fn commit_failed(&mut self, partition: Partition) {
+        self.metrics.inc(Counter::CommitFailures, &[]);
+        if let Some(counting) = self.partitions.get_mut(&partition) {
+            counting.committed = NOT_COMMITTED;
+        }
     }
 
     fn lost(&mut self, partition: Partition) {
