@@ -87,7 +87,12 @@ impl Installation {
 
     /// One more dispatcher. It knows the webhook before it is ready.
     pub async fn dispatcher(&self) -> Process {
-        Process::start("dispatcher", self.dir.path(), &self.settings).await
+        self.component("dispatcher").await
+    }
+
+    /// One more component of the installation.
+    pub async fn component(&self, command: &'static str) -> Process {
+        Process::start(command, self.dir.path(), &self.settings).await
     }
 
     /// Posts one event.

@@ -36,6 +36,7 @@ struct Bench {
     server: Option<KafkaServer>,
     ringback: Installation,
     dispatcher: Process,
+    metrics: Process,
     /// Everything that was posted.
     posted: Vec<Posted>,
     /// Deliveries that may have come twice.
@@ -59,6 +60,7 @@ impl Bench {
         let ringback = Installation::start(&proxy.address.to_string(), &SETTINGS).await;
         Self {
             dispatcher: ringback.dispatcher().await,
+            metrics: ringback.component("metrics").await,
             proxy,
             server: Some(server),
             ringback,
@@ -141,10 +143,11 @@ impl Bench {
         let Self {
             ringback,
             dispatcher,
+            metrics,
             ..
         } = self;
         stream.more(10, false).await;
-        for process in [&ringback.producer, &ringback.admin, dispatcher] {
+        for process in [&ringback.producer, &ringback.admin, dispatcher, metrics] {
             eventually("readiness says it", async || {
                 !process.not_ready().await.is_empty()
             })

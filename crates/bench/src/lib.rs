@@ -62,6 +62,7 @@ pub fn configure<L: Log>(log: &L, urls: &[String]) -> String {
             schedule: None,
             created: now,
             updated: now,
+            unknown: Default::default(),
         };
         put(
             Role::Webhooks,

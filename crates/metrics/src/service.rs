@@ -207,9 +207,13 @@ impl<L: Log> Service<L> {
                 swept = Instant::now();
                 self.sweep();
             }
-            match self.stuck {
-                true => ready.not_ready("verdicts and snapshots cannot be written"),
-                false => ready.ready(),
+            match (self.stuck, self.directory.is_fresh()) {
+                (true, _) => ready.not_ready("verdicts and snapshots cannot be written"),
+                (false, true) => ready.ready(),
+                // Polls bring nothing, rather than an error, while the log is away.
+                (false, false) => {
+                    ready.not_ready("the configuration is not read to its end, or the log is away");
+                }
             }
         }
         if let Err(error) = consumer.close(DRAIN, &mut self) {
