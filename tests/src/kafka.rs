@@ -175,6 +175,20 @@ impl KafkaServer {
         self.nodes.iter_mut().try_for_each(Node::wait_ready)
     }
 
+    /// The first node can make no file larger than this, as if its disk were full; a restart lifts it.
+    pub fn limit_files(&self, bytes: u64) -> Result<()> {
+        let pid = fs::read_to_string(self.nodes[0].dir.join("pid"))
+            .map_err(|error| format!("reading the node's pid: {error}"))?;
+        let mut limit = Command::new("prlimit");
+        limit
+            .args(["--pid", pid.trim()])
+            .arg(format!("--fsize={bytes}:"));
+        run(
+            &mut limit,
+            "limiting the node's files (prlimit of util-linux)",
+        )
+    }
+
     /// Waits until a node ends by itself.
     pub fn wait(&mut self) -> Result<()> {
         for node in &mut self.nodes {

@@ -12,8 +12,10 @@
 pub mod append;
 pub mod certificates;
 pub mod contract;
+pub mod installation;
 pub mod kafka;
 pub mod process;
+pub mod proxy;
 pub mod receiver;
 pub mod rig;
 pub mod sdks;

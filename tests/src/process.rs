@@ -111,6 +111,37 @@ impl Process {
         panic!("{} does not end", self.command);
     }
 
+    /// What `/readyz` says against it; empty when it is ready.
+    pub async fn not_ready(&self) -> String {
+        let url = format!("{}/readyz", self.url("telemetry"));
+        match reqwest::get(&url).await {
+            Ok(response) if response.status().is_success() => String::new(),
+            Ok(response) => response.text().await.unwrap_or_default(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// One of its own metrics; `series` is the name with its labels. 0 when it is not there.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let url = format!("{}/metrics", self.url("telemetry"));
+        let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// How much CPU it has used (Linux, where a tick is 10 ms).
+    pub fn cpu(&self) -> Duration {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let text = std::fs::read_to_string(path).unwrap();
+        // Behind the name, which may contain anything: state is the first field, utime the 12th.
+        let (_, fields) = text.rsplit_once(')').unwrap();
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(10 * ticks)
+    }
+
     /// `http://…` of one of its parts.
     pub fn url(&self, part: &str) -> String {
         format!("http://{}", self.addresses[part])

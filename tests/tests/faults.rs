@@ -85,15 +85,26 @@ async fn without_faults_nothing_is_sent_twice() {
     assert!(sums.delivered > 0 && sums.parked > 0, "{sums:?}");
 }
 
-/// A commit that fails is made again, even if nothing finishes after it.
+/// A commit that fails, at once or later, is made again, even if nothing finishes after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_commit_is_made_again() {
-    let mut simulation = Simulation::new(3);
-    let mut dice = Dice::new(3);
-    simulation.sim.chances(Chances {
+    let at_once = Chances {
         fail_commit: 1000,
         ..Chances::default()
-    });
+    };
+    let later = Chances {
+        fail_commit_later: 1000,
+        ..Chances::default()
+    };
+    for chances in [at_once, later] {
+        failed_commits(chances).await;
+    }
+}
+
+async fn failed_commits(chances: Chances) {
+    let mut simulation = Simulation::new(3);
+    let mut dice = Dice::new(3);
+    simulation.sim.chances(chances);
     let process = simulation.start();
     simulation.event(&mut dice);
     until("its result is in the log and a commit has failed", || {
@@ -271,6 +282,7 @@ fn chances(dice: &mut Dice) -> Chances {
         reorder: chance(),
         lose_commit: chance(),
         fail_commit: chance(),
+        fail_commit_later: chance(),
         ..Chances::default()
     }
 }

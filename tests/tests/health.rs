@@ -20,6 +20,7 @@ use ringback_core::time::Timestamp;
 use ringback_core::topics::Role;
 use ringback_log::kafka::{KafkaConfig, KafkaLog};
 use ringback_log::local::{LocalLog, LocalOptions};
+use ringback_log::sim::{Chances, Sim, SimOptions};
 use ringback_metrics::{Config, Environment, MetricsService};
 use ringback_telemetry::{Counter, Metrics};
 use ringback_tests::append::Records;
@@ -191,6 +192,30 @@ fn a_restart_counts_nothing_twice_and_reads_little_again() {
     bench.fail_all(1);
     bench.all_disabled_by(ENOUGH);
     third.running.drain();
+}
+
+/// A commit that failed later is made again even if no attempt comes after it: otherwise whoever
+/// counts next, maybe days later, would read them again.
+#[test]
+fn a_commit_that_failed_later_is_made_again() {
+    let topics = topics(&short_schedule());
+    let sim = Sim::new(SimOptions::default()).unwrap();
+    let bench = Bench::new(sim.open(topics));
+    sim.chances(Chances {
+        fail_commit_later: 1000,
+        ..Chances::default()
+    });
+    let service = Service::start(&bench.log);
+    bench.fail_all(1);
+    wait_for("a failed commit is known", || {
+        service.metrics.count(Counter::CommitFailures, &[]) > 0
+    });
+    assert_ne!(sim.unfinished("metrics.attempts"), []);
+    sim.chances(Chances::default());
+    wait_for("all is committed", || {
+        sim.unfinished("metrics.attempts").is_empty()
+    });
+    service.running.drain();
 }
 
 #[test]

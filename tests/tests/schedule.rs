@@ -126,6 +126,7 @@ impl Rig {
             format: Default::default(),
             created: now,
             updated: now,
+            unknown: Default::default(),
         };
         let topic = log.topics().find(Role::Webhooks).unwrap();
         let value = serde_json::to_vec(&webhook).unwrap();

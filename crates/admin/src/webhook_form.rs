@@ -122,6 +122,7 @@ impl NewWebhook {
             format: Format::default(),
             created: making.now,
             updated: making.now,
+            unknown: Default::default(),
         };
         self.replacing(&empty)?.apply(&empty, making)
     }

@@ -158,6 +158,7 @@ fn configure<L: Log>(log: &L, urls: &[String]) -> String {
             schedule: None,
             created: now,
             updated: now,
+            unknown: Default::default(),
         };
         put(
             Role::Webhooks,

@@ -223,6 +223,10 @@ pub trait Handler {
     /// Retention dropped these before they were read, while the partition was ours (invariant
     /// DL10). Reading goes on behind them.
     fn gap(&mut self, _partition: Partition, _lost: Range<Offset>) {}
+
+    /// A [`Consumer::commit`] that had begun well did not succeed for this partition, which is still
+    /// ours: what it said is not durable unless a later commit says the same or more.
+    fn commit_failed(&mut self, _partition: Partition) {}
 }
 
 /// Wakes a thread that waits in [`Consumer::poll`], from anywhere, cheaply, any number of times.
@@ -255,8 +259,9 @@ pub trait Consumer: Send + 'static {
     fn poll(&mut self, timeout: Duration, handler: &mut impl Handler) -> Result<(), LogError>;
 
     /// Commits positions of owned partitions, without waiting for the log. Positions of partitions
-    /// that are not owned are ignored. An error here or later costs repetitions after a crash,
-    /// nothing else: the next commit makes up for it.
+    /// that are not owned are ignored. A failure, told here or later by
+    /// [`Handler::commit_failed`], costs repetitions after a crash, nothing else: the next commit
+    /// makes up for it.
     fn commit(&mut self, positions: &[(Partition, Committed)]) -> Result<(), LogError>;
 
     /// Wakes `poll`.

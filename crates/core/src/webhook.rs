@@ -70,6 +70,9 @@ pub struct Webhook {
     pub created: Timestamp,
     /// When it was last changed.
     pub updated: Timestamp,
+    /// What a newer release wrote besides: nothing to us, and kept through our changes.
+    #[serde(flatten)]
+    pub unknown: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Webhook {
@@ -314,6 +317,36 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// What a newer release wrote is kept (docs/upgrading.md), and adds nothing where there is none.
+    #[test]
+    fn unknown_fields_survive() {
+        let mut record = serde_json::json!({
+            "version": 2,
+            "id": "00000000-0000-0000-0000-000000000008",
+            "tenant": "acme",
+            "name": "cdr",
+            "subscription": ["cdr.*"],
+            "url": "https://crm.example.com/",
+            "authentication": { "method": "none" },
+            "enabled": true,
+            "generation": 1,
+            "acknowledge": "200",
+            "rate_limit": 7,
+            "schedule": ["32s"],
+            "format": "standard",
+            "created": "2026-11-21T00:00:00Z",
+            "updated": "2026-11-21T00:00:00Z",
+        });
+        let read = |record| serde_json::from_value::<Webhook>(record).unwrap();
+        let plain = read(record.clone());
+        assert!(plain.unknown.is_empty());
+        assert_eq!(serde_json::to_value(&plain).unwrap(), record);
+        record["quota"] = serde_json::json!({ "per_day": 5 });
+        let known = read(record.clone());
+        assert_eq!((known.generation, known.rate_limit), (1, plain.rate_limit));
+        assert_eq!(serde_json::to_value(&known).unwrap(), record);
+    }
 
     #[test]
     fn patterns() {

@@ -96,7 +96,7 @@ impl<L: Log, T: Transport> Shared<L, T> {
             if self.directory.is_fresh() {
                 health.ready();
             } else {
-                health.not_ready("the configuration is not read to its end");
+                health.not_ready("the configuration is not read to its end, or the log is away");
             }
         }
     }

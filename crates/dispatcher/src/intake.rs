@@ -95,13 +95,14 @@ pub(crate) fn run<L: Log, T: Transport>(
                 match consumer.commit(&positions) {
                     Ok(()) => uncommitted = false,
                     Err(error) => {
-                        shared.metrics.inc(Counter::CommitFailures, &[]);
                         // Said once; it is tried again at every interval.
                         if !std::mem::replace(&mut uncommitted, true) {
                             let group = group.name;
                             tracing::warn!(%error, group, "positions are not committed yet");
                         }
-                        intake.not_committed(&positions);
+                        for (partition, _) in &positions {
+                            intake.commit_failed(*partition);
+                        }
                     }
                 }
             }
@@ -214,16 +215,6 @@ impl<L: Log, T: Transport> Intake<L, T> {
             to = lost.end,
             "records were dropped by retention before they were read (DL10)"
         );
-    }
-
-    /// A commit failed: these positions are due again.
-    fn not_committed(&self, positions: &[(Partition, Committed)]) {
-        for (partition, _) in positions {
-            if let Some(taken) = self.partitions.get(partition) {
-                taken.owned.tracker.lock().commit_failed();
-                taken.owned.dirty.store(true, Ordering::Release);
-            }
-        }
     }
 
     fn take(&mut self, record: Record<'_>) {
@@ -354,6 +345,15 @@ impl<L: Log, T: Transport> Handler for Intake<L, T> {
 
     fn gap(&mut self, partition: Partition, lost: Range<Offset>) {
         self.report_lost(partition, lost);
+    }
+
+    /// What it said is due again.
+    fn commit_failed(&mut self, partition: Partition) {
+        self.shared.metrics.inc(Counter::CommitFailures, &[]);
+        if let Some(taken) = self.partitions.get(&partition) {
+            taken.owned.tracker.lock().commit_failed();
+            taken.owned.dirty.store(true, Ordering::Release);
+        }
     }
 
     fn lost(&mut self, partition: Partition) {

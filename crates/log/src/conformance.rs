@@ -32,9 +32,10 @@ pub use self::configuration::{
     follower_reaches_the_end_and_follows,
 };
 pub use self::consume::{
-    close_asks_until_nothing_is_in_flight, close_ends_when_the_time_is_over,
-    commits_come_back_with_their_metadata, every_record_once_from_the_earliest,
-    groups_are_independent, no_room_holds_records_without_ending_the_wait, waker_ends_the_wait,
+    a_failed_commit_is_told, close_asks_until_nothing_is_in_flight,
+    close_ends_when_the_time_is_over, commits_come_back_with_their_metadata,
+    every_record_once_from_the_earliest, groups_are_independent,
+    no_room_holds_records_without_ending_the_wait, waker_ends_the_wait,
     what_was_not_committed_is_read_again,
 };
 pub use self::read::{reader_knows_bounds_and_ranges, records_come_back_as_they_were};
@@ -88,6 +89,7 @@ pub fn promises<L: Log>() -> Vec<Promise<L>> {
         no_room_holds_records_without_ending_the_wait,
         waker_ends_the_wait,
         commits_come_back_with_their_metadata,
+        a_failed_commit_is_told,
         what_was_not_committed_is_read_again,
         groups_are_independent,
         close_asks_until_nothing_is_in_flight,

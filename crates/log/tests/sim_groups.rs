@@ -290,6 +290,31 @@ fn a_failed_commit_says_so() {
 }
 
 #[test]
+fn a_commit_that_fails_later_is_told_once() {
+    let world = world();
+    let mut first = Member::join(&world, &world.log);
+    first.poll();
+    world.sim.chances(Chances {
+        fail_commit_later: 1000,
+        ..Chances::default()
+    });
+    first.commit();
+    assert_eq!(first.took.not_committed, 0);
+    assert_eq!(world.sim.unfinished(GROUP).len(), RECORDS);
+    first.poll();
+    first.poll();
+    assert_eq!(first.took.not_committed, 4);
+    // What was taken away meanwhile is nobody's business any more.
+    first.commit();
+    let member = world.sim.members(GROUP)[0];
+    world.sim.expel(GROUP, member);
+    let mut second = Member::join(&world, &world.log);
+    settle([&mut second]);
+    first.poll();
+    assert_eq!(world.sim.seen().commits_failed, 2);
+}
+
+#[test]
 fn what_must_never_be_committed_is_counted() {
     let world = world();
     let mut first = Member::join(&world, &world.log);
@@ -320,6 +345,7 @@ fn equal_calls_give_equal_histories() {
             reorder: 200,
             lose_commit: 100,
             fail_commit: 100,
+            fail_commit_later: 100,
             ..Chances::default()
         });
         let mut members = vec![Member::join(&world, &world.log)];

@@ -39,6 +39,8 @@ const SETTLED: Duration = Duration::from_secs(3600);
 const CLOCKS_DIFFER: Duration = Duration::from_secs(3600);
 /// Attempts taken from one partition per turn.
 const TURN: usize = 1024;
+/// Before every offset: what is committed is not known.
+const NOT_COMMITTED: Offset = -1;
 /// How long giving up partitions may take.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -211,9 +213,13 @@ impl<L: Log> Service<L> {
                 swept = Instant::now();
                 self.sweep();
             }
-            match self.stuck {
-                true => ready.not_ready("verdicts and snapshots cannot be written"),
-                false => ready.ready(),
+            match (self.stuck, self.directory.is_fresh()) {
+                (true, _) => ready.not_ready("verdicts and snapshots cannot be written"),
+                (false, true) => ready.ready(),
+                // Polls bring nothing, rather than an error, while the log is away.
+                (false, false) => {
+                    ready.not_ready("the configuration is not read to its end, or the log is away");
+                }
             }
         }
         if let Err(error) = consumer.close(DRAIN, &mut self) {
@@ -232,10 +238,11 @@ impl<L: Log> Service<L> {
         }
     }
 
+    /// Whether something is not written down, or not committed since that failed.
     fn is_behind(&self) -> bool {
-        self.partitions
-            .values()
-            .any(|counting| counting.written < counting.position)
+        self.partitions.values().any(|counting| {
+            counting.written < counting.position || counting.committed < counting.written
+        })
     }
 
     /// Reads the snapshots of partitions that are new to us.
@@ -361,7 +368,9 @@ impl<L: Log> Service<L> {
                 }
             }
             Err(error) => {
-                self.metrics.inc(Counter::CommitFailures, &[]);
+                for (partition, _) in news {
+                    self.commit_failed(partition);
+                }
                 tracing::warn!(%error, "positions of metrics are not committed yet");
             }
         }
@@ -549,6 +558,14 @@ impl<L: Log> Handler for Service<L> {
         let counting = self.partitions.remove(&partition)?;
         self.metrics.inc(Counter::Rebalances, &["revoked"]);
         (counting.committed < counting.written).then(|| committed(counting.written))
+    }
+
+    /// What it said is due again.
+    fn commit_failed(&mut self, partition: Partition) {
+        self.metrics.inc(Counter::CommitFailures, &[]);
+        if let Some(counting) = self.partitions.get_mut(&partition) {
+            counting.committed = NOT_COMMITTED;
+        }
     }
 
     fn lost(&mut self, partition: Partition) {

@@ -203,14 +203,18 @@ impl Running {
             // Only who shows verdicts needs them, and may read them.
             roles.push(Role::Health);
         }
-        let loaded = health.component("directory");
-        loaded.not_ready("the configuration is not read to its end");
         let directory = Arc::new(LiveDirectory::start(log, &roles, || {}).map_err(Failure::new)?);
-        let watched = directory.clone();
-        tokio::task::spawn_blocking(move || {
-            // Readiness of the servers; they check freshness themselves at every request.
-            if watched.wait_fresh(Duration::from_secs(3600)) {
-                loaded.ready();
+        let watched = Arc::downgrade(&directory);
+        // Readiness of the servers; they check freshness themselves at every request.
+        health.ask("directory", move || {
+            let directory = watched.upgrade().ok_or("it is stopping")?;
+            match (directory.is_fresh(), directory.age()) {
+                (true, _) => Ok(()),
+                (false, None) => Err("the configuration is not read to its end".to_owned()),
+                (false, Some(age)) => Err(format!(
+                    "the log has not answered for {} s; the configuration may be stale",
+                    age.as_secs()
+                )),
             }
         });
         if components.producer {

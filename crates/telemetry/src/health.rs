@@ -7,7 +7,14 @@ use parking_lot::Mutex;
 
 /// The parts of a process and their readiness. Clones share it.
 #[derive(Clone, Default)]
-pub struct Health(Arc<Mutex<BTreeMap<&'static str, Result<(), String>>>>);
+pub struct Health {
+    /// What parts said last.
+    said: Arc<Mutex<BTreeMap<&'static str, Result<(), String>>>>,
+    asked: Arc<Mutex<BTreeMap<&'static str, Question>>>,
+}
+
+/// Asks a part whether it is ready.
+type Question = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 impl Health {
     /// No parts yet.
@@ -27,7 +34,11 @@ impl Health {
 
     /// Every part that is not ready, and why.
     pub fn not_ready(&self) -> BTreeMap<&'static str, String> {
-        let parts = self.0.lock();
+        let questions = self.asked.lock().clone();
+        for (name, question) in questions {
+            self.set(name, question());
+        }
+        let parts = self.said.lock();
         parts
             .iter()
             .filter_map(|(name, state)| Some((*name, state.clone().err()?)))
@@ -36,7 +47,31 @@ impl Health {
 
     /// The names of all parts.
     pub fn parts(&self) -> Vec<&'static str> {
-        self.0.lock().keys().copied().collect()
+        self.said.lock().keys().copied().collect()
+    }
+
+    /// Adds a part that does not speak up when its readiness changes: it is asked whenever somebody
+    /// wants to know. The question must be quick.
+    pub fn ask(
+        &self,
+        name: &'static str,
+        question: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) {
+        self.set(name, question());
+        self.asked.lock().insert(name, Arc::new(question));
+    }
+
+    fn set(&self, name: &'static str, state: Result<(), String>) {
+        let mut parts = self.said.lock();
+        let old = parts.insert(name, state.clone());
+        drop(parts);
+        match (old, state) {
+            (Some(Err(_)), Ok(())) => tracing::info!(part = name, "ready"),
+            (Some(Ok(())), Err(reason)) => {
+                tracing::warn!(part = name, reason, "no longer ready");
+            }
+            _ => {}
+        }
     }
 }
 
@@ -59,16 +94,7 @@ impl ComponentHealth {
     }
 
     fn set(&self, state: Result<(), String>) {
-        let mut parts = self.health.0.lock();
-        let old = parts.insert(self.name, state.clone());
-        drop(parts);
-        match (old, state) {
-            (Some(Err(_)), Ok(())) => tracing::info!(part = self.name, "ready"),
-            (Some(Ok(())), Err(reason)) => {
-                tracing::warn!(part = self.name, reason, "no longer ready");
-            }
-            _ => {}
-        }
+        self.health.set(self.name, state);
     }
 }
 
@@ -94,5 +120,23 @@ mod tests {
             BTreeMap::from([("log", "the broker is away".to_owned())])
         );
         assert_eq!(health.parts(), ["log", "sender"]);
+    }
+
+    #[test]
+    fn a_part_that_is_asked_answers_anew_each_time() {
+        let health = Health::new();
+        let away = Arc::new(Mutex::new(true));
+        health.ask("directory", {
+            let away = away.clone();
+            move || match *away.lock() {
+                true => Err("stale".to_owned()),
+                false => Ok(()),
+            }
+        });
+        for stale in [true, false, true] {
+            *away.lock() = stale;
+            assert_eq!(health.not_ready().contains_key("directory"), stale);
+        }
+        assert_eq!(health.parts(), ["directory"]);
     }
 }

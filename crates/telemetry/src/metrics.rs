@@ -70,7 +70,7 @@ table! {
         AppendsRetried = "ringback_appends_retried_total" []
             "Appends of results that were tried again",
         CommitFailures = "ringback_commit_failures_total" []
-            "Commits of positions that failed",
+            "Positions of partitions whose commit failed; they are committed again",
         Rebalances = "ringback_rebalances_total" ["event"]
             "Partitions assigned, revoked or lost",
         RecordsLost = "ringback_records_lost_total" []

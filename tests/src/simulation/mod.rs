@@ -309,5 +309,6 @@ fn webhook((number, (tenant, pattern)): (u128, (&str, &str))) -> Webhook {
         format: Default::default(),
         created: START,
         updated: START,
+        unknown: Default::default(),
     }
 }

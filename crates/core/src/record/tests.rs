@@ -107,7 +107,7 @@ fn nothing_is_accepted_after_it_was_written() {
 }
 
 /// Rolling upgrade: what a newer release writes besides is ignored, whatever version it states
-/// (the rule is in docs/kafka.md).
+/// (the rule is in docs/upgrading.md).
 #[test]
 fn records_of_a_newer_version_are_read() {
     let event = Event {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use ringback_core::catalogue::Family;
 use ringback_core::log::{Appended, Committed, Consumer, Log, Offset};
 use ringback_core::topics::{Partition, Role, TopicId};
+use ringback_core::tracker::METADATA_BYTES_MAX;
 
 use super::DEADLINE;
 use super::support::{Taking, Writing, group, numbered, topic};
@@ -156,6 +157,54 @@ pub fn commits_come_back_with_their_metadata<L: Log>(log: &L) {
             taking.offsets(partition),
             offsets_of(&written, partition)[skipped..]
         );
+    }
+    consumer.close(NO_DRAIN, &mut taking).expect("closing");
+}
+
+/// A commit that fails is told, at once or by a later poll, and the next one is good again.
+pub fn a_failed_commit_is_told<L: Log>(log: &L) {
+    let topic = topic(log, Role::Attempts);
+    let written = Writing::new(log).texts(topic, &numbered(20));
+    let partitions: Vec<_> = log.topics().partitions(topic).collect();
+    let ends = |metadata: &dyn Fn(Partition) -> String| -> Vec<_> {
+        let end = |partition| offsets_of(&written, partition).len() as Offset;
+        let position = |partition| Committed {
+            offset: end(partition),
+            metadata: metadata(partition),
+        };
+        partitions.iter().map(|p| (*p, position(*p))).collect()
+    };
+    let mut consumer = join(log, "failed", &[topic]);
+    let mut taking = Taking::default();
+    taking.until(&mut consumer, "all records", |taking| {
+        taking.records.len() >= 20
+    });
+    // No log keeps so much.
+    let too_much = |partition| match partition == partitions[0] {
+        true => "x".repeat(METADATA_BYTES_MAX + 1),
+        false => String::new(),
+    };
+    if consumer.commit(&ends(&too_much)).is_ok() {
+        taking.until(&mut consumer, "to be told", |taking| {
+            !taking.not_committed.is_empty()
+        });
+        assert!(taking.not_committed.contains(&partitions[0]));
+        taking.not_committed.clear();
+    }
+    consumer
+        .commit(&ends(&|_| String::new()))
+        .expect("committing");
+    consumer.close(NO_DRAIN, &mut taking).expect("closing");
+    assert_eq!(taking.not_committed, []);
+
+    let mut consumer = join(log, "failed", &[topic]);
+    let mut taking = Taking::default();
+    taking.until(&mut consumer, "assignment", |taking| {
+        taking.assigned.len() == partitions.len()
+    });
+    for (partition, committed) in ends(&|_| String::new()) {
+        let found = &taking.assignment(partition).committed;
+        assert_eq!(found.as_ref(), Some(&committed), "{partition:?}");
     }
     consumer.close(NO_DRAIN, &mut taking).expect("closing");
 }

@@ -222,6 +222,8 @@ pub(super) struct Taking {
     /// What `revoked` answers.
     pub(super) last: HashMap<Partition, Committed>,
     pub(super) revoked: Vec<Partition>,
+    /// Partitions whose commits failed after they had begun well.
+    pub(super) not_committed: Vec<Partition>,
 }
 
 impl Taking {
@@ -325,6 +327,10 @@ impl Handler for Taking {
         assert!(!self.revoked.contains(&partition), "revoked twice");
         self.revoked.push(partition);
         self.last.get(&partition).cloned()
+    }
+
+    fn commit_failed(&mut self, partition: Partition) {
+        self.not_committed.push(partition);
     }
 
     fn lost(&mut self, partition: Partition) {

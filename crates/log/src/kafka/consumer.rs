@@ -369,6 +369,20 @@ impl GroupMember {
         }
     }
 
+    /// Tells of commits that failed since the last poll. `true` when there were any.
+    fn tell_failed_commits(&mut self, handler: &mut impl Handler) -> bool {
+        let failed = std::mem::take(&mut *self.client.context().not_committed.lock());
+        let told = !failed.is_empty();
+        for owned in &self.owned {
+            let name = &self.shared.topics.spec(owned.partition.topic).full_name;
+            let index = i32::try_from(owned.partition.index).unwrap_or(i32::MAX);
+            if failed.contains(&(name.clone(), index)) {
+                handler.commit_failed(owned.partition);
+            }
+        }
+        told
+    }
+
     fn committing(&self) -> String {
         format!("committing offsets of group {}", self.group)
     }
@@ -415,13 +429,14 @@ impl GroupMember {
         let deadline = Instant::now() + timeout;
         loop {
             let mut result = self.serve_main();
-            let changed = match self.advance(handler) {
-                Ok(changed) => changed,
+            let mut changed = self.tell_failed_commits(handler);
+            match self.advance(handler) {
+                Ok(news) => changed |= news,
                 Err(error) => {
                     result = Err(error);
-                    true
+                    changed = true;
                 }
-            };
+            }
             let taken = match self.serve_partitions(handler) {
                 Ok(taken) => taken,
                 Err(error) => {

@@ -1,6 +1,6 @@
 //! What librdkafka calls back: its log lines and errors, rebalances, and ends of commits.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -112,6 +112,8 @@ pub(super) struct Member {
     pub(super) commits_ended: AtomicU64,
     /// How the last commit failed, if it did.
     pub(super) commit_error: Mutex<Option<KafkaError>>,
+    /// Topics and partitions whose commits failed, until the handler is told.
+    pub(super) not_committed: Mutex<BTreeSet<(String, i32)>>,
     /// Failed commits of all consumers of this log.
     pub(super) commit_failures: Arc<AtomicU64>,
     pub(super) tokens: Tokens,
@@ -161,18 +163,28 @@ impl ConsumerContext for Member {
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         self.events.fetch_add(1, Ordering::Relaxed);
-        let failed = result.err().or_else(|| {
-            offsets
-                .elements()
-                .iter()
-                .find_map(|element| element.error().err())
-        });
+        // librdkafka mostly says of all partitions what went wrong with one: too much is told of,
+        // which costs one more commit.
+        let whole = result.is_err();
+        let elements = offsets.elements();
+        let bad = elements
+            .iter()
+            .filter(|element| whole || element.error().is_err());
+        self.not_committed
+            .lock()
+            .extend(bad.map(|e| (e.topic().to_owned(), e.partition())));
+        let failed = result
+            .err()
+            .or_else(|| elements.iter().find_map(|e| e.error().err()));
         if let Some(error) = &failed {
             self.commit_failures.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(
-                target: "ringback::kafka",
-                "a commit of offsets failed, the next one makes up for it: {error}"
-            );
+            // Said once; it is tried again several times a second.
+            if self.commit_error.lock().is_none() {
+                tracing::warn!(
+                    target: "ringback::kafka",
+                    "a commit of offsets failed, the next one makes up for it: {error}"
+                );
+            }
         }
         *self.commit_error.lock() = failed;
         self.commits_ended.fetch_add(1, Ordering::Release);

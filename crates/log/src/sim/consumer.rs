@@ -1,5 +1,6 @@
 //! The consumer: a member of its group.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -30,6 +31,8 @@ pub struct SimConsumer {
     woken: Arc<AtomicBool>,
     /// How often the clock was moved, as far as our user knows: it has to look at what is due.
     moved: u64,
+    /// Commits of these failed; the next poll tells.
+    not_committed: BTreeSet<Partition>,
     left: bool,
 }
 
@@ -52,6 +55,7 @@ impl SimConsumer {
             owned: Vec::new(),
             woken: Arc::default(),
             moved: 0,
+            not_committed: BTreeSet::new(),
             left: false,
             log,
         };
@@ -121,6 +125,16 @@ impl SimConsumer {
             self.owned.rotate_left(1);
         }
         served
+    }
+
+    /// Tells of commits that failed since the last poll. `true` when there were any.
+    fn tell_failed_commits(&mut self, handler: &mut impl Handler) -> bool {
+        let failed = std::mem::take(&mut self.not_committed);
+        let owned = |partition: &Partition| self.owned.iter().any(|o| o.partition == *partition);
+        for partition in failed.iter().filter(|partition| owned(partition)) {
+            handler.commit_failed(*partition);
+        }
+        !failed.is_empty()
     }
 
     /// Retention has removed what we had still to read (DL10): whoever tracks the partition begins
@@ -211,7 +225,8 @@ impl Consumer for SimConsumer {
                 (state.version, state.moved)
             };
             let moved = std::mem::replace(&mut self.moved, moved) != moved;
-            let changed = self.follow_group(handler) || moved;
+            let told = self.tell_failed_commits(handler);
+            let changed = self.follow_group(handler) || moved || told;
             let served = self.serve(handler);
             if changed || served || engine.stepped || self.woken.swap(false, Ordering::AcqRel) {
                 return Ok(());
@@ -234,6 +249,15 @@ impl Consumer for SimConsumer {
         if happens(draw(seed ^ 5, &self.group, number), chances.fail_commit) {
             state.seen.commits_failed += 1;
             return Err(LogError::retriable(doing, "asked to fail"));
+        }
+        if happens(
+            draw(seed ^ 6, &self.group, number),
+            chances.fail_commit_later,
+        ) {
+            state.seen.commits_failed += 1;
+            let failed = positions.iter().map(|(partition, _)| *partition);
+            self.not_committed.extend(failed);
+            return Ok(());
         }
         let mut result = Ok(());
         for (at, (partition, news)) in (1_u64..).zip(positions) {

@@ -57,6 +57,8 @@ pub struct Chances {
     pub lose_commit: u16,
     /// A call of `commit` fails as a whole.
     pub fail_commit: u16,
+    /// A call of `commit` begins well and fails: the next poll tells.
+    pub fail_commit_later: u16,
     /// [`SetFault::Conflict`].
     pub conflict: u16,
     /// [`SetFault::LoseAnswer`].
@@ -82,7 +84,7 @@ pub struct Seen {
     pub reordered: u64,
     /// Positions whose commit was forgotten.
     pub commits_lost: u64,
-    /// Calls of `commit` that failed.
+    /// Calls of `commit` that failed, at once or later.
     pub commits_failed: u64,
     /// Conflicts that were made up.
     pub conflicts: u64,

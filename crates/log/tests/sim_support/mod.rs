@@ -192,6 +192,7 @@ pub(crate) struct Took {
     pub(crate) busy: bool,
     pub(crate) revoked: usize,
     pub(crate) lost: usize,
+    pub(crate) not_committed: usize,
     left: BTreeMap<Partition, usize>,
 }
 
@@ -241,6 +242,11 @@ impl Handler for Took {
     fn revoked(&mut self, partition: Partition) -> Option<Committed> {
         self.revoked += 1;
         self.owned.remove(&partition).map(position)
+    }
+
+    fn commit_failed(&mut self, partition: Partition) {
+        assert!(self.owned.contains_key(&partition), "told of another's");
+        self.not_committed += 1;
     }
 
     fn lost(&mut self, partition: Partition) {

@@ -153,13 +153,9 @@ impl<L: Log> Intake<L> {
         if !positions.is_empty()
             && let Err(error) = consumer.commit(&positions)
         {
-            self.metrics.inc(Counter::CommitFailures, &[]);
             tracing::warn!(%error, "positions of the raw topics are not committed yet");
             for (partition, _) in positions {
-                if let Some(taken) = self.partitions.get_mut(&partition) {
-                    taken.tracker.commit_failed();
-                    taken.dirty = true;
-                }
+                self.commit_failed(partition);
             }
         }
     }
@@ -370,6 +366,15 @@ impl<L: Log> Handler for Intake<L> {
         let mut taken = self.partitions.remove(&partition)?;
         self.metrics.inc(Counter::Rebalances, &["revoked"]);
         taken.tracker.commit()
+    }
+
+    /// What it said is due again.
+    fn commit_failed(&mut self, partition: Partition) {
+        self.metrics.inc(Counter::CommitFailures, &[]);
+        if let Some(taken) = self.partitions.get_mut(&partition) {
+            taken.tracker.commit_failed();
+            taken.dirty = true;
+        }
     }
 
     fn lost(&mut self, partition: Partition) {

@@ -39,6 +39,8 @@ struct Inner {
     appends: AtomicUsize,
     configuration_away: AtomicBool,
     commits_fail: AtomicBool,
+    /// Those that begin well fail, too.
+    commits_fail_later: AtomicBool,
 }
 
 impl Faults {
@@ -61,6 +63,10 @@ impl Faults {
 
     pub(crate) fn commits_fail(&self, fail: bool) {
         self.0.commits_fail.store(fail, Ordering::SeqCst);
+    }
+
+    pub(crate) fn commits_fail_later(&self, fail: bool) {
+        self.0.commits_fail_later.store(fail, Ordering::SeqCst);
     }
 
     fn take(&self) -> Fault {
@@ -142,16 +148,24 @@ impl<C: Completion> Appender<C> for FaultyAppender<C> {
 pub(crate) struct FaultyConsumer {
     consumer: <LocalLog as Log>::Consumer,
     faults: Faults,
+    not_committed: Vec<Partition>,
 }
 
 impl Consumer for FaultyConsumer {
     fn poll(&mut self, timeout: Duration, handler: &mut impl Handler) -> Result<(), LogError> {
+        for partition in self.not_committed.drain(..) {
+            handler.commit_failed(partition);
+        }
         self.consumer.poll(timeout, handler)
     }
 
     fn commit(&mut self, positions: &[(Partition, Committed)]) -> Result<(), LogError> {
         if self.faults.0.commits_fail.load(Ordering::SeqCst) {
             return Err(LogError::retriable("committing", "on command"));
+        }
+        if self.faults.0.commits_fail_later.load(Ordering::SeqCst) {
+            self.not_committed = positions.iter().map(|(partition, _)| *partition).collect();
+            return Ok(());
         }
         self.consumer.commit(positions)
     }
@@ -210,6 +224,7 @@ impl Log for FaultyLog {
         Ok(FaultyConsumer {
             consumer: self.log.consumer(group, topics)?,
             faults: self.faults.clone(),
+            not_committed: Vec::new(),
         })
     }
 

@@ -16,7 +16,7 @@ use ringback_producer::mapping::MappingConfig;
 use ringback_producer::{Config, RawConfig, RawIntake};
 use ringback_telemetry::{Counter, Health};
 
-use super::faults::Fault;
+use super::faults::{Fault, Faults};
 use super::rig::Rig;
 
 /// Reason, detail, value and names of the headers of what is parked.
@@ -304,15 +304,20 @@ impl Handler for Positions {
 /// make events of the same records, maybe days later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_commit_is_made_again() {
+    failed_commits(Faults::commits_fail).await;
+    failed_commits(Faults::commits_fail_later).await;
+}
+
+async fn failed_commits(fail: fn(&Faults, bool)) {
     let rig = Rig::start_with(config()).await;
-    rig.faults.commits_fail(true);
+    fail(&rig.faults, true);
     let raw = rig.read_raw();
     let place = rig.cdr(1);
     rig.wait_for("a failed commit of its event", |rig| {
         rig.metrics.count(Counter::CommitFailures, &[]) > 0 && rig.cdrs().len() == 1
     })
     .await;
-    rig.faults.commits_fail(false);
+    fail(&rig.faults, false);
     raw.drain().await;
     let topic = place.partition.topic;
     let mut next = rig.log.consumer("producer.raw", &[topic]).unwrap();
