@@ -2,11 +2,14 @@
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use indicatif::ProgressBar;
 use ringback_core::log::Log;
 use ringback_core::secret::KeyRing;
+use ringback_core::time::duration_label;
+use ringback_core::topics::DEFER_RUNGS;
 use ringback_log::kafka::KafkaLog;
 use ringback_log::local::{LocalLog, LocalOptions};
 use ringback_log::moving::{self, Environment, MoveError, Progress};
@@ -18,6 +21,9 @@ use crate::failure::Failure;
 use crate::moved::{Destination, Mark};
 use crate::out;
 use crate::up::{MASTER_KEY_FILE, OPERATOR_TOKEN_FILE};
+
+/// How long a dispatcher on the target that was just stopped may take to be missed.
+const LEAVE: Duration = Duration::from_secs(30);
 
 /// Options of `ringback move`.
 #[derive(Args)]
@@ -66,26 +72,39 @@ pub(crate) async fn run(config: Config, from: Option<PathBuf>) -> Result<(), Fai
     };
     // Before anything is written.
     check_secrets(&source, keys, &dir).await?;
-    let target = open_target(&config).await?;
+    let target = open_target(&config, source.topics().tiers()).await?;
     prepare_topics(&target, true).await?;
-    let mark = match mark {
-        Some(mark) => mark,
-        None => {
-            let (source, target) = (source.clone(), target.clone());
-            blocking(move || moving::check_target(&source, &target)).await?;
-            Mark::new(to.clone(), system_clock().now())
+    let is_new = mark.is_none();
+    let (here, there) = (source.clone(), target.clone());
+    blocking(move || {
+        if is_new {
+            moving::check_target(&here, &there)?;
         }
-    };
+        Ok::<_, MoveError>(moving::check_idle(&there, LEAVE)?)
+    })
+    .await?;
+    let mark = mark.unwrap_or_else(|| Mark::new(to.clone(), system_clock().now()));
     let progress = carry(source, target, mark, dir.clone()).await?;
     summarise(&progress, &config, &dir, &to);
     Ok(())
 }
 
-async fn open_target(config: &Config) -> Result<KafkaLog, Failure> {
+async fn open_target(config: &Config, tiers: &[Duration]) -> Result<KafkaLog, Failure> {
     let (kafka, asked) = (config.log.kafka.clone(), config.log.kafka.clone());
-    let names = blocking(move || KafkaLog::existing_topics(&asked)).await?;
+    let mut names = blocking(move || KafkaLog::existing_topics(&asked)).await?;
+    names.extend(needed_tier(config, tiers));
     let topics = table(config, &names);
     blocking(move || KafkaLog::open(kafka, topics)).await
+}
+
+/// The topic of the longest tier, where no delay on the target is as long: what waits there would be
+/// early. Dispatchers read it like any tier that is no longer in the schedule.
+fn needed_tier(config: &Config, tiers: &[Duration]) -> Option<String> {
+    let longest = *tiers.iter().max()?;
+    let mut delays = config.schedule.tiers().iter().chain(&DEFER_RUNGS);
+    let is_there = delays.any(|delay| *delay >= longest);
+    let label = duration_label(longest);
+    (!is_there).then(|| format!("{}retry.{label}", config.topics.prefix))
 }
 
 async fn check_secrets(source: &LocalLog, keys: KeyRing, dir: &Path) -> Result<(), Failure> {
@@ -185,5 +204,22 @@ fn summarise(progress: &Progress, config: &Config, dir: &Path, to: &Destination)
             "The administration needs admin.operator_token; the one of the local installation is in {}.",
             dir.join(OPERATOR_TOKEN_FILE).display()
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tier_that_nothing_there_replaces_goes_along() {
+        let config = Config::default();
+        let hours = |hours| Duration::from_secs(hours * 3600);
+        assert_eq!(needed_tier(&config, &[]), None);
+        assert_eq!(needed_tier(&config, &[hours(1), hours(2)]), None);
+        let needed = needed_tier(&config, &[hours(3), hours(2)]);
+        assert_eq!(needed.as_deref(), Some("ringback.retry.3h"));
+        let topics = table(&config, &[needed.unwrap_or_default()]);
+        assert!(topics.tiers().contains(&hours(3)));
     }
 }

@@ -32,6 +32,7 @@ use ringback_core::tracker::Finished;
 
 use self::carry::Carrier;
 pub use self::configuration::{check_secrets, check_target};
+pub use self::members::check_idle;
 use self::members::{Positions, positions_of, set_to_ends};
 pub use self::progress::{Moved, Progress};
 use self::waiting::Place;
@@ -75,8 +76,8 @@ pub struct Environment<'a> {
     pub clock: Clock,
 }
 
-/// Blocking: moves everything. Call [`check_secrets`] before, and [`check_target`] before the first
-/// attempt.
+/// Blocking: moves everything. Call [`check_secrets`] and [`check_idle`] before, and [`check_target`]
+/// before the first attempt.
 pub fn run<'a, S: Log, T: Log>(
     source: &'a S,
     target: &'a T,
