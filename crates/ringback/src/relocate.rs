@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn a_tier_that_nothing_there_replaces_goes_along() {
         let config = Config::default();
-        let hours = |hours| Duration::from_secs(hours * 3600);
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
         assert_eq!(needed_tier(&config, &[]), None);
         assert_eq!(needed_tier(&config, &[hours(1), hours(2)]), None);
         let needed = needed_tier(&config, &[hours(3), hours(2)]);
