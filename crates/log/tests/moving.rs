@@ -92,6 +92,10 @@ fn moved(seed: u64, faults: Chances, kills: &[usize]) {
     }
     let done = attempt(&source, &target, &mut kept, usize::MAX).unwrap();
     assert_eq!(done, kept);
+    moving::check_begun(&log, &done).unwrap();
+    let other = Target::new(seed, clock.clone(), table("new.", 3, &[5, 70]));
+    let error = moving::check_begun(&other.open(), &done).unwrap_err();
+    assert!(error.to_string().contains("another cluster"), "{error}");
     target.sim.chances(Chances::default());
     // What is moved is not moved again, when the word of the end is lost.
     let count = count(&log);

@@ -74,11 +74,12 @@ pub(crate) async fn run(config: Config, from: Option<PathBuf>) -> Result<(), Fai
     check_secrets(&source, keys, &dir).await?;
     let target = open_target(&config, source.topics().tiers()).await?;
     prepare_topics(&target, true).await?;
-    let is_new = mark.is_none();
+    let begun = mark.as_ref().map(|mark| mark.progress.clone());
     let (here, there) = (source.clone(), target.clone());
     blocking(move || {
-        if is_new {
-            moving::check_target(&here, &there)?;
+        match begun {
+            None => moving::check_target(&here, &there)?,
+            Some(progress) => moving::check_begun(&there, &progress)?,
         }
         Ok::<_, MoveError>(moving::check_idle(&there, LEAVE)?)
     })

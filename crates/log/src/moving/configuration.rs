@@ -6,12 +6,12 @@ use std::sync::Arc;
 use ringback_core::health::Snapshot;
 use ringback_core::log::{Log, LogError, Offset, Reader, WriteError, partition_of};
 use ringback_core::secret::{KeyRing, Sealed};
-use ringback_core::topics::{Partition, Role, TopicId, Topics};
+use ringback_core::topics::{Cleanup, Partition, Role, TopicId, TopicSpec, Topics};
 use ringback_core::tracker::Finished;
 use ringback_core::webhook::{Authentication, Webhook};
 
-use super::MoveError;
 use super::members::positions_of;
+use super::{MoveError, Progress};
 
 /// How often a record of the configuration is tried.
 const TRIES: usize = 10;
@@ -141,6 +141,36 @@ pub fn check_target<S: Log, T: Log>(source: &S, target: &T) -> Result<(), MoveEr
         }
     }
     check_raw(source, target)
+}
+
+/// Blocking: whether the target has what was moved there already. Another cluster, or topics that were
+/// removed meanwhile, would otherwise get only the rest.
+pub fn check_begun<T: Log>(target: &T, progress: &Progress) -> Result<(), MoveError> {
+    let mut reader = target.reader()?;
+    let (mut moved, mut there) = (0_u64, 0_u64);
+    for (topic, spec) in target.topics().iter() {
+        if spec.cleanup == Cleanup::Compact {
+            continue;
+        }
+        for partition in target.topics().partitions(topic) {
+            // Whatever retention has dropped, the end counts all that was ever appended.
+            there += reader.bounds(partition)?.end.unsigned_abs();
+        }
+    }
+    for (name, counts) in &progress.moved {
+        let is_compacted =
+            |spec: &TopicSpec| spec.name == *name && spec.cleanup == Cleanup::Compact;
+        if !target.topics().iter().any(|(_, spec)| is_compacted(spec)) {
+            moved += counts.kept + counts.waiting;
+        }
+    }
+    match there >= moved {
+        true => Ok(()),
+        false => Err(MoveError::Target(format!(
+            "{moved} records were moved before, and the target has {there}: it is another cluster, or its \
+             topics were removed. Go on where the move began; or, to begin anew, remove moved.json"
+        ))),
+    }
 }
 
 fn in_use<T: Log>(target: &T, topic: TopicId, why: &str) -> MoveError {

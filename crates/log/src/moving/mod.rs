@@ -4,7 +4,7 @@
 //! Nothing runs on either log meanwhile. The source is only read, so that going back is always
 //! possible; how far the move is stands in a [`Progress`] that the caller keeps, and a move that ended
 //! early goes on there. What was handed over and not acknowledged is then handed over again: a move
-//! makes duplicates of at most one [piece](carry), and loses nothing.
+//! makes duplicates of at most one piece (see `carry`), and loses nothing.
 //!
 //! The order matters:
 //! 1. the configuration, so that no delivery arrives before its webhook;
@@ -13,7 +13,7 @@
 //! 3. the groups that would work these off are set to their ends;
 //! 4. the windows of attempts, which from now on count from there;
 //! 5. what is unfinished, record by record. What waits on a tier waits there for the rest of its time,
-//!    see [`waiting`].
+//!    see `waiting`.
 
 mod carry;
 mod configuration;
@@ -31,7 +31,7 @@ use ringback_core::topics::{Partition, Role, TopicId, group};
 use ringback_core::tracker::Finished;
 
 use self::carry::Carrier;
-pub use self::configuration::{check_secrets, check_target};
+pub use self::configuration::{check_begun, check_secrets, check_target};
 pub use self::members::check_idle;
 use self::members::{Positions, positions_of, set_to_ends};
 pub use self::progress::{Moved, Progress};
@@ -76,8 +76,8 @@ pub struct Environment<'a> {
     pub clock: Clock,
 }
 
-/// Blocking: moves everything. Call [`check_secrets`] and [`check_idle`] before, and [`check_target`]
-/// before the first attempt.
+/// Blocking: moves everything. Call [`check_secrets`] and [`check_idle`] before, [`check_target`] before
+/// the first attempt, and [`check_begun`] before any other.
 pub fn run<'a, S: Log, T: Log>(
     source: &'a S,
     target: &'a T,
