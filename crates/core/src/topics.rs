@@ -44,6 +44,35 @@ pub enum Role {
     Raw(usize),
 }
 
+/// Names of consumer groups, without the prefix of the deployment.
+pub mod group {
+    /// Dispatchers, first attempts.
+    pub const EVENTS: &str = "dispatcher.events";
+    /// Dispatchers, further attempts.
+    pub const RETRIES: &str = "dispatcher.retries";
+    /// Dispatchers, what was put off and what is replayed.
+    pub const DEFERRALS: &str = "dispatcher.deferrals";
+    /// Metrics.
+    pub const ATTEMPTS: &str = "metrics.attempts";
+    /// Producers, foreign records.
+    pub const RAW: &str = "producer.raw";
+}
+
+impl Role {
+    /// The consumer group that works the topic off, record by record; `None` for topics that are
+    /// only looked up or followed.
+    pub fn group(self) -> Option<&'static str> {
+        match self {
+            Self::Events(_) | Self::SystemEvents => Some(group::EVENTS),
+            Self::Retry(_) => Some(group::RETRIES),
+            Self::Defer(_) | Self::Replay => Some(group::DEFERRALS),
+            Self::Attempts => Some(group::ATTEMPTS),
+            Self::Raw(_) => Some(group::RAW),
+            _ => None,
+        }
+    }
+}
+
 /// How a topic forgets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cleanup {
@@ -388,6 +417,17 @@ impl Topics {
     /// Copies of each partition (Kafka).
     pub fn replication(&self) -> u16 {
         self.replication
+    }
+
+    /// The topic with the shortest delay of at least `wait`; the longest, when none is that long.
+    pub fn delayed_by(&self, wait: Duration) -> Option<TopicId> {
+        let delays = || {
+            self.iter()
+                .map(|(topic, _)| (self.delay(topic), topic))
+                .filter(|(delay, _)| !delay.is_zero())
+        };
+        let enough = delays().filter(|(delay, _)| *delay >= wait).min();
+        enough.or_else(|| delays().max()).map(|(_, topic)| topic)
     }
 
     /// How long a record of this topic waits before it is due; zero where nothing waits.

@@ -158,6 +158,38 @@ impl Tracker {
     }
 }
 
+/// What a group has finished of a partition by its last commit, for whoever looks on from outside.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finished {
+    next: Offset,
+    beyond: Vec<Range<Offset>>,
+}
+
+impl Finished {
+    /// Reads a commit. `None`: nothing was committed, and reading starts at `log_start`.
+    pub fn of(committed: Option<&Committed>, log_start: Offset) -> Self {
+        let (next, metadata) = committed.map_or((log_start, ""), |committed| {
+            (committed.offset, committed.metadata.as_str())
+        });
+        Self {
+            next,
+            beyond: decode(next, metadata).unwrap_or_default(),
+        }
+    }
+
+    /// Everything before this is finished.
+    pub fn next(&self) -> Offset {
+        self.next
+    }
+
+    /// Whether a record is finished.
+    pub fn contains(&self, offset: Offset) -> bool {
+        let after = self.beyond.partition_point(|range| range.end <= offset);
+        let within = |range: &Range<Offset>| range.contains(&offset);
+        offset < self.next || self.beyond.get(after).is_some_and(within)
+    }
+}
+
 fn push_range(ranges: &mut Vec<Range<Offset>>, range: Range<Offset>) {
     if range.is_empty() {
         return;
@@ -398,7 +430,10 @@ mod tests {
         let committed = tracker.commit().unwrap();
         assert_eq!(committed.offset, 0);
         let mut next = Tracker::new(Some(&committed), 0);
+        let finished = Finished::of(Some(&committed), 0);
+        assert_eq!(finished.next(), 0);
         for offset in 0..1999 {
+            assert_eq!(finished.contains(offset), offset % 2 == 1, "{offset}");
             let expected = if offset % 2 == 1 {
                 Begin::Done
             } else {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ringback_core::admission::Class;
 use ringback_core::log::{Assignment, Committed, Consumer, Handler, Log, Offset, Record};
-use ringback_core::topics::{Partition, Role};
+use ringback_core::topics::{Partition, Role, group};
 use ringback_core::tracker::Begin;
 use ringback_telemetry::{Counter, Gauge as MetricGauge, Histogram};
 use tokio_util::sync::CancellationToken;
@@ -40,16 +40,16 @@ pub(crate) struct Group {
 /// Separate groups, so that retries and deferrals have their own assignments and prefetch.
 pub(crate) const GROUPS: [Group; 3] = [
     Group {
-        name: "dispatcher.events",
-        reads: |role| matches!(role, Role::Events(_) | Role::SystemEvents),
+        name: group::EVENTS,
+        reads: |role| role.group() == Some(group::EVENTS),
     },
     Group {
-        name: "dispatcher.retries",
-        reads: |role| matches!(role, Role::Retry(_)),
+        name: group::RETRIES,
+        reads: |role| role.group() == Some(group::RETRIES),
     },
     Group {
-        name: "dispatcher.deferrals",
-        reads: |role| matches!(role, Role::Defer(_) | Role::Replay),
+        name: group::DEFERRALS,
+        reads: |role| role.group() == Some(group::DEFERRALS),
     },
 ];
 

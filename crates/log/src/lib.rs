@@ -7,6 +7,7 @@ pub mod conformance;
 pub mod directory;
 pub mod kafka;
 pub mod local;
+pub mod moving;
 pub mod sim;
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -12,7 +12,7 @@ use ringback_core::log::{
 };
 use ringback_core::record::{Attempt, HeaderBuf};
 use ringback_core::time::Clock;
-use ringback_core::topics::{Partition, Role, TopicId};
+use ringback_core::topics::{Partition, Role, TopicId, group};
 use ringback_log::batch::{Acknowledgement, Batch, IN_FLIGHT_MAX};
 use ringback_log::directory::LiveDirectory;
 use ringback_telemetry::{ComponentHealth, Counter, Gauge, Health, Metrics};
@@ -24,7 +24,7 @@ use crate::fold::Fold;
 use crate::verdict::Verdict;
 
 /// The consumer group.
-const GROUP: &str = "metrics.attempts";
+const GROUP: &str = group::ATTEMPTS;
 /// Our name among the parts of a process.
 const NAME: &str = "metrics";
 /// The longest an idle service waits; it is woken when there is something to do.

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Engine};
 use crate::failure::Failure;
+use crate::moved::refuse_moved;
 
 /// How long servers may take to finish the requests they have.
 const SERVER_GRACE: Duration = Duration::from_secs(10);
@@ -123,6 +124,8 @@ impl Running {
                 let topics = table(&config, &names);
                 let log =
                     blocking(move || LocalLog::open(&dir, topics, LocalOptions::default())).await?;
+                // Only now nobody can be moving it meanwhile.
+                refuse_moved(&config.log.local.dir)?;
                 Self::start_on(log, config, components, AnyDispatcher::Local).await
             }
             Engine::Kafka => {
@@ -275,7 +278,7 @@ impl Running {
 }
 
 /// The table of topics for this configuration and a log that has topics with these names.
-fn table(config: &Config, names: &[String]) -> Arc<Topics> {
+pub(crate) fn table(config: &Config, names: &[String]) -> Arc<Topics> {
     let tiers = config.schedule.tiers();
     let names = names.iter().map(String::as_str);
     let retired = retired_tiers(&config.topics(), tiers, names);
@@ -290,7 +293,7 @@ fn table(config: &Config, names: &[String]) -> Arc<Topics> {
 }
 
 /// Creates what is missing where we may, and refuses to run on topics that differ from the table.
-async fn prepare_topics<L: Log>(log: &L, create: bool) -> Result<(), Failure> {
+pub(crate) async fn prepare_topics<L: Log>(log: &L, create: bool) -> Result<(), Failure> {
     let log = log.clone();
     let problems = blocking(move || match create {
         true => log.create_topics(),

@@ -10,6 +10,7 @@ use ringback_log::local::{LocalLog, LocalOptions};
 use crate::component::blocking;
 use crate::config::{Config, ConfigArgs, Engine};
 use crate::failure::Failure;
+use crate::moved::refuse_moved;
 use crate::out;
 
 /// Options of `ringback doctor`.
@@ -45,6 +46,7 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<(), Failure> {
                 );
                 return Ok(());
             }
+            refuse_moved(&config.log.local.dir)?;
             let options = LocalOptions::default();
             let log = blocking(move || LocalLog::open(&dir, topics, options)).await?;
             check(log, args.create_topics).await

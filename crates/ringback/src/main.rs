@@ -10,7 +10,9 @@ mod doctor;
 mod failure;
 mod http;
 mod listen;
+mod moved;
 mod output;
+mod relocate;
 mod send;
 mod up;
 
@@ -77,6 +79,8 @@ enum Command {
     Export(cli::ExportArgs),
     /// Reads such a file into this installation
     Import(cli::ImportArgs),
+    /// Moves an installation from the local log to Kafka, with everything that waits
+    Move(relocate::MoveArgs),
 }
 
 fn main() -> ExitCode {
@@ -128,6 +132,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Replay(args) => cli::replay(args).await,
         Command::Export(args) => cli::export(args).await,
         Command::Import(args) => cli::import(args).await,
+        Command::Move(args) => relocate::run(load(&args.config)?, args.from).await,
     }
 }
 

@@ -17,7 +17,8 @@ use crate::out;
 
 /// The operator's token, in the data directory.
 pub(crate) const OPERATOR_TOKEN_FILE: &str = "operator-token";
-const MASTER_KEY_FILE: &str = "master-key";
+/// The key that `up` made, likewise.
+pub(crate) const MASTER_KEY_FILE: &str = "master-key";
 /// Id of the key that `up` makes for itself.
 const OWN_KEY: &str = "local";
 

@@ -12,6 +12,7 @@
 
 mod codec;
 mod consumer;
+mod existing;
 mod file;
 mod follow;
 mod inbox;
@@ -25,7 +26,7 @@ mod state;
 mod write;
 mod writer;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ use self::lock::DirLock;
 use self::meta::Meta;
 pub use self::queue::LocalAppender;
 use self::slices::Slices;
-use self::state::State;
+use self::state::{State, StoredTopic};
 use self::writer::Writer;
 
 /// How the local log behaves.
@@ -106,6 +107,24 @@ impl LocalLog {
     /// Blocking: opens the log in a directory, which is created when it is not there; removes what
     /// retention is over for. Refused while another process has it open.
     pub fn open(dir: &Path, topics: Arc<Topics>, options: LocalOptions) -> Result<Self, LogError> {
+        Self::open_with(dir, options, |_| Ok(topics))
+    }
+
+    /// Blocking: opens a log that exists with the table of topics that it has, whatever the
+    /// configuration says today. Refused while another process has it open.
+    pub fn open_existing(dir: &Path, options: LocalOptions) -> Result<Self, LogError> {
+        if !dir.join(META_FILE).exists() {
+            let doing = format!("opening the local log in {}", dir.display());
+            return Err(LogError::permanent(doing, "there is none"));
+        }
+        Self::open_with(dir, options, |stored| existing::table(dir, stored))
+    }
+
+    fn open_with(
+        dir: &Path,
+        options: LocalOptions,
+        topics: impl FnOnce(&HashMap<String, StoredTopic>) -> Result<Arc<Topics>, LogError>,
+    ) -> Result<Self, LogError> {
         let slices_dir = dir.join("slices");
         std::fs::create_dir_all(&slices_dir).map_err(|error| {
             LogError::permanent(
@@ -119,6 +138,7 @@ impl LocalLog {
             LogError::permanent(format!("flushing the directory {}", dir.display()), error)
         })?;
         let stored = meta.topics()?;
+        let topics = topics(&stored)?;
         let state = State::new(topics, meta.path.clone(), |name| stored.get(name).cloned());
         let state = Arc::new(state);
         let now = options.clock.now();

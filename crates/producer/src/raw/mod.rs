@@ -20,7 +20,7 @@ use appends::Appends;
 use intake::{Feed, Intake};
 
 /// The consumer group that shares the raw topics among the producers.
-const GROUP: &str = "producer.raw";
+const GROUP: &str = ringback_core::topics::group::RAW;
 
 /// The raw topics cannot be read.
 #[derive(Debug, thiserror::Error)]
