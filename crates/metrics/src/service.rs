@@ -1,6 +1,7 @@
 //! The service: one thread that reads attempts, writes verdicts and snapshots, and commits.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -498,15 +499,7 @@ impl<L: Log> Handler for Service<L> {
             .committed
             .map_or(assignment.log_start, |committed| committed.offset);
         if position < assignment.log_start {
-            // Counts are a statistic: what is lost makes them smaller, and that is said (DL10).
-            let lost = assignment.log_start - position;
-            self.metrics
-                .add(Counter::RecordsLost, &[], lost.unsigned_abs());
-            invariant::count(Invariant::DL10);
-            tracing::error!(
-                lost,
-                "attempts were dropped by retention before they were counted"
-            );
+            self.gap(assignment.partition, position..assignment.log_start);
         }
         let position = position.max(assignment.log_start);
         self.metrics.inc(Counter::Rebalances, &["assigned"]);
@@ -558,6 +551,19 @@ impl<L: Log> Handler for Service<L> {
         let counting = self.partitions.remove(&partition)?;
         self.metrics.inc(Counter::Rebalances, &["revoked"]);
         (counting.committed < counting.written).then(|| committed(counting.written))
+    }
+
+    /// Counts are a statistic: what is lost makes them smaller, and that is said (DL10).
+    fn gap(&mut self, partition: Partition, lost: Range<Offset>) {
+        let count = (lost.end - lost.start).unsigned_abs();
+        self.metrics.add(Counter::RecordsLost, &[], count);
+        invariant::count(Invariant::DL10);
+        tracing::error!(
+            partition = partition.index,
+            from = lost.start,
+            to = lost.end,
+            "attempts were dropped by retention before they were counted (DL10)"
+        );
     }
 
     /// What it said is due again.

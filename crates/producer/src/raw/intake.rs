@@ -2,6 +2,7 @@
 //! is acknowledged (invariants DL2, DL3). One thread owns all of it.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -314,17 +315,7 @@ impl<L: Log> Handler for Intake<L> {
         if let Some(committed) = &assignment.committed
             && committed.offset < assignment.log_start
         {
-            let lost = assignment.log_start - committed.offset;
-            self.metrics
-                .add(Counter::RecordsLost, &[], lost.unsigned_abs());
-            count(Invariant::DL10);
-            tracing::error!(
-                topic = self.topics.spec(partition.topic).full_name,
-                partition = partition.index,
-                from = committed.offset,
-                to = assignment.log_start,
-                "foreign records were dropped by retention before they were read (DL10)"
-            );
+            self.gap(partition, committed.offset..assignment.log_start);
         }
         self.metrics.inc(Counter::Rebalances, &["assigned"]);
         let taken = Taken {
@@ -366,6 +357,19 @@ impl<L: Log> Handler for Intake<L> {
         let mut taken = self.partitions.remove(&partition)?;
         self.metrics.inc(Counter::Rebalances, &["revoked"]);
         taken.tracker.commit()
+    }
+
+    fn gap(&mut self, partition: Partition, lost: Range<Offset>) {
+        let missing = (lost.end - lost.start).unsigned_abs();
+        self.metrics.add(Counter::RecordsLost, &[], missing);
+        count(Invariant::DL10);
+        tracing::error!(
+            topic = self.topics.spec(partition.topic).full_name,
+            partition = partition.index,
+            from = lost.start,
+            to = lost.end,
+            "foreign records were dropped by retention before they were read (DL10)"
+        );
     }
 
     /// What it said is due again.

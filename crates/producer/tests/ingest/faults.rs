@@ -2,13 +2,14 @@
 //! local log's.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ringback_core::log::{
     Append, AppendError, Appended, Appender, AppenderOptions, Committed, Completion, Consumer,
-    Follower, Handler, Log, LogError, Record, Revision, TopicProblem, Waker, WriteError,
+    Follower, Handler, Log, LogError, Offset, Record, Revision, TopicProblem, Waker, WriteError,
 };
 use ringback_core::topics::{Partition, TopicId, Topics};
 use ringback_log::local::LocalLog;
@@ -41,6 +42,8 @@ struct Inner {
     commits_fail: AtomicBool,
     /// Those that begin well fail, too.
     commits_fail_later: AtomicBool,
+    /// Retention overtakes whoever reads: told at the next poll.
+    gap: Mutex<Option<(Partition, Range<Offset>)>>,
 }
 
 impl Faults {
@@ -63,6 +66,10 @@ impl Faults {
 
     pub(crate) fn commits_fail(&self, fail: bool) {
         self.0.commits_fail.store(fail, Ordering::SeqCst);
+    }
+
+    pub(crate) fn gap(&self, partition: Partition, lost: Range<Offset>) {
+        *self.0.gap.lock().unwrap() = Some((partition, lost));
     }
 
     pub(crate) fn commits_fail_later(&self, fail: bool) {
@@ -153,6 +160,10 @@ pub(crate) struct FaultyConsumer {
 
 impl Consumer for FaultyConsumer {
     fn poll(&mut self, timeout: Duration, handler: &mut impl Handler) -> Result<(), LogError> {
+        let gap = self.faults.0.gap.lock().unwrap().take();
+        if let Some((partition, lost)) = gap {
+            handler.gap(partition, lost);
+        }
         for partition in self.not_committed.drain(..) {
             handler.commit_failed(partition);
         }

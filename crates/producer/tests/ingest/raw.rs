@@ -329,3 +329,17 @@ async fn failed_commits(fail: fn(&Faults, bool)) {
     next.close(Duration::ZERO, &mut positions).unwrap();
     assert_eq!(positions.0.get(&place.partition), Some(&(place.offset + 1)));
 }
+
+/// DL10: what retention drops while it reads is counted, as what it dropped before.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_lost_to_retention_are_counted() {
+    let rig = Rig::start_with(config()).await;
+    let place = rig.cdr(1);
+    rig.faults.gap(place.partition, 40..47);
+    let raw = rig.read_raw();
+    rig.wait_for("the loss is counted", |rig| {
+        rig.metrics.count(Counter::RecordsLost, &[]) == 7 && rig.cdrs().len() == 1
+    })
+    .await;
+    raw.drain().await;
+}
