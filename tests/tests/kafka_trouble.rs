@@ -101,7 +101,8 @@ impl Bench {
     }
 
     /// Takes what was posted to the books. When acknowledgements were lost (somebody was refused in
-    /// vain), whatever was under way meanwhile may be in the log twice.
+    /// vain), whatever was under way meanwhile may be in the log twice: librdkafka then takes a new
+    /// epoch and sends it again.
     fn take(&mut self, fates: Vec<Posted>, trouble: Range<Instant>) {
         let handed_over = |posted: &&Posted| !posted.said.contains("not current");
         let refused = |posted: &Posted| !posted.accepted && handed_over(&posted);
