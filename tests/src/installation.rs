@@ -17,8 +17,9 @@ use crate::receiver::Receiver;
 
 /// Requests in flight to the one webhook, per dispatcher.
 pub const CONCURRENCY: usize = 8;
-/// Positions are committed every 100 ms; three times that, because machines are shared.
-pub const SINCE_COMMIT: Duration = Duration::from_millis(300);
+/// Positions are committed every 100 ms. Much more than that, because machines are shared: what is
+/// exact is in `uncommitted`.
+pub const SINCE_COMMIT: Duration = Duration::from_secs(2);
 /// How long something may take before it counts as never.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Posts under way at a time.

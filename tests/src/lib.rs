@@ -21,3 +21,4 @@ pub mod rig;
 pub mod sdks;
 pub mod simulation;
 pub mod sip;
+pub mod uncommitted;

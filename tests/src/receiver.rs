@@ -1,6 +1,6 @@
 //! A receiver that keeps the books: what came, when, with which headers, and what it answered.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -92,6 +92,17 @@ impl Books {
     /// Answers with 200 beyond the first of each id.
     pub fn duplicates(&self) -> usize {
         self.by_id.values().map(|count| count - 1).sum()
+    }
+
+    /// How often events outside of these were answered with 200 beyond the first time.
+    pub fn duplicates_outside(&self, of: &HashSet<String>) -> usize {
+        let others = self.by_id.iter().filter(|(id, _)| !of.contains(*id));
+        others.map(|(_, count)| count - 1).sum()
+    }
+
+    /// Of these, how many were delivered.
+    pub fn delivered_of(&self, of: &HashSet<String>) -> usize {
+        of.iter().filter(|id| self.is_delivered(id)).count()
     }
 
     pub fn is_delivered(&self, id: &str) -> bool {

@@ -17,23 +17,21 @@ use std::time::{Duration, Instant};
 use ringback_tests::kafka;
 use ringback_tests::process::{Process, api, post_batch, until_routed};
 use ringback_tests::receiver::Receiver;
+use ringback_tests::uncommitted;
 use serde_json::json;
 use uuid::Uuid;
 
 const BATCH: usize = 20;
 /// Requests in flight to the one webhook, per dispatcher.
 const CONCURRENCY: usize = 8;
-/// Positions are committed every 100 ms; three times that, because this machine is shared.
-const SINCE_COMMIT: Duration = Duration::from_millis(300);
 
 /// An installation of its own on the shared broker.
-fn settings(protocol: &str) -> Vec<String> {
+fn settings(protocol: &str, prefix: &str) -> Vec<String> {
     // How soon a dead member is missed; by the brokers' protocol they have it in their settings.
     let missed = match protocol {
         "classic" => "log.kafka.properties.session.timeout.ms=6000",
         _ => "log.kafka.properties.group.remote.assignor=uniform",
     };
-    let prefix = format!("rebalance{}.", Uuid::now_v7().simple());
     [
         "secrets.keys.test=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
         "secrets.primary=test",
@@ -100,9 +98,12 @@ async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut(
 }
 
 async fn come_and_go(protocol: &'static str) {
-    let settings = tokio::task::spawn_blocking(move || settings(protocol))
-        .await
-        .unwrap();
+    let prefix = format!("rebalance{}.", Uuid::now_v7().simple());
+    let set = {
+        let prefix = prefix.clone();
+        move || settings(protocol, &prefix)
+    };
+    let settings = tokio::task::spawn_blocking(set).await.unwrap();
     let receiver = Receiver::start().await;
     let dir = tempfile::tempdir().unwrap();
     let admin = Process::start("admin", dir.path(), &settings).await;
@@ -154,8 +155,9 @@ async fn come_and_go(protocol: &'static str) {
 
     // Crash: what was unfinished is repeated, no more.
     let mut second = second;
-    let killed = Instant::now();
     second.kill();
+    let look = move || uncommitted::kafka(kafka::shared().bootstrap(), &prefix, 4);
+    let uncommitted = tokio::task::spawn_blocking(look).await.unwrap();
     let acknowledged = {
         delivered(400).await;
         stream.stop().await
@@ -166,20 +168,11 @@ async fn come_and_go(protocol: &'static str) {
             ids.iter().all(|id| books.is_delivered(id))
         })
         .await;
-    let (duplicates, recent) = receiver.books(|books| {
-        let since = killed - SINCE_COMMIT;
-        let recent = books.requests.iter();
-        let recent = recent.filter(|r| r.at > since && r.at <= killed).count();
-        (books.duplicates(), recent)
-    });
-    let bound = recent + CONCURRENCY;
+    let (duplicates, strange) =
+        receiver.books(|books| (books.duplicates(), books.duplicates_outside(&uncommitted)));
     println!("figure rebalance.{protocol}.events {} events", ids.len());
     println!("figure rebalance.{protocol}.crash_duplicates {duplicates} events");
-    println!("figure rebalance.{protocol}.crash_duplicates_bound {bound} events");
-    assert!(
-        duplicates <= bound,
-        "{duplicates} duplicates, at most {bound} expected"
-    );
+    assert_eq!(strange, 0, "what was committed came again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -201,7 +194,7 @@ fn a_start_without_topics_or_brokers_says_what_is_wrong() {
         process
             .arg(command)
             .args(["--set", "telemetry.listen=127.0.0.1:0"]);
-        for setting in settings("classic") {
+        for setting in settings("classic", &format!("rebalance{}.", Uuid::now_v7().simple())) {
             process.args(["--set", &setting]);
         }
         let output = process.args(["--set", more]).output().unwrap();

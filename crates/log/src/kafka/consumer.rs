@@ -10,7 +10,6 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
@@ -22,7 +21,7 @@ use ringback_core::topics::{Partition, TopicId};
 
 use super::Shared;
 use super::context::Member;
-use super::error::{code_error, log_error};
+use super::error::log_error;
 use super::raw;
 use super::rebalance::Rebalance;
 use super::signal::Signal;
@@ -108,13 +107,13 @@ pub(super) struct GroupMember {
     pub(super) client: Arc<BaseConsumer<Member>>,
     pub(super) owned: Vec<Owned>,
     pub(super) rebalance: Rebalance,
-    signal: Arc<Signal>,
+    pub(super) signal: Arc<Signal>,
     woken: Arc<AtomicBool>,
     swept: Instant,
     /// Whose turn it is first.
     turn: usize,
     /// How many commits were begun; the context counts those that ended.
-    commits_begun: u64,
+    pub(super) commits_begun: u64,
 }
 
 /// A partition that is ours.
@@ -316,77 +315,6 @@ impl GroupMember {
         }
     }
 
-    fn commit_list(
-        &self,
-        positions: &[(Partition, Committed)],
-    ) -> Result<TopicPartitionList, KafkaError> {
-        let mut list = TopicPartitionList::with_capacity(positions.len());
-        for (partition, committed) in positions {
-            if !self.owns(*partition) {
-                continue;
-            }
-            let topic = &self.shared.topics.spec(partition.topic).full_name;
-            let index = i32::try_from(partition.index).unwrap_or(i32::MAX);
-            let mut element = list.add_partition(topic, index);
-            element.set_offset(KafkaOffset::Offset(committed.offset))?;
-            if !committed.metadata.is_empty() {
-                element.set_metadata(&committed.metadata);
-            }
-        }
-        Ok(list)
-    }
-
-    fn owns(&self, partition: Partition) -> bool {
-        self.owned.iter().any(|owned| owned.partition == partition)
-    }
-
-    /// Commits and waits for the log's word, at most until the deadline. (librdkafka's own blocking
-    /// commit waits for a minute when the coordinator is away.)
-    pub(super) fn commit_durably(
-        &mut self,
-        positions: &[(Partition, Committed)],
-        deadline: Instant,
-    ) -> Result<(), LogError> {
-        self.commit(positions)?;
-        loop {
-            // Errors of the main queue are not this commit's.
-            let _ = self.serve_main();
-            let context = self.client.context();
-            if context.commits_ended.load(Ordering::Acquire) >= self.commits_begun {
-                let error = context.commit_error.lock().take();
-                return match error {
-                    None => Ok(()),
-                    Some(error) => Err(log_error(self.committing(), &error)),
-                };
-            }
-            let now = Instant::now();
-            if now >= deadline {
-                let reason = "the group's coordinator did not answer in time";
-                return Err(LogError::retriable(self.committing(), reason));
-            }
-            let tick = now + Duration::from_millis(100);
-            self.signal.wait_until(tick.min(deadline));
-        }
-    }
-
-    /// Tells of commits that failed since the last poll. `true` when there were any.
-    fn tell_failed_commits(&mut self, handler: &mut impl Handler) -> bool {
-        let failed = std::mem::take(&mut *self.client.context().not_committed.lock());
-        let told = !failed.is_empty();
-        for owned in &self.owned {
-            let name = &self.shared.topics.spec(owned.partition.topic).full_name;
-            let index = i32::try_from(owned.partition.index).unwrap_or(i32::MAX);
-            if failed.contains(&(name.clone(), index)) {
-                handler.commit_failed(owned.partition);
-            }
-        }
-        told
-    }
-
-    fn committing(&self) -> String {
-        format!("committing offsets of group {}", self.group)
-    }
-
     /// When to look again at the latest.
     fn wake_at(&self, deadline: Instant) -> Instant {
         let soon = self.rebalance.look_again(Instant::now());
@@ -452,30 +380,12 @@ impl GroupMember {
         }
     }
 
-    fn commit(&mut self, positions: &[(Partition, Committed)]) -> Result<(), LogError> {
-        let doing = self.committing();
-        let list = self
-            .commit_list(positions)
-            .map_err(|error| log_error(&*doing, &error))?;
-        if list.count() == 0 {
-            return Ok(());
-        }
-        raw::commit(&self.client, &list).map_err(|code| code_error(&*doing, code))?;
-        self.commits_begun += 1;
-        Ok(())
-    }
-
     fn close(mut self, drain: Duration, handler: &mut impl Handler) -> Result<(), LogError> {
         let deadline = Instant::now() + drain;
-        self.give_up_all(handler, deadline, |consumer, until| {
-            consumer.signal.wait_until(until);
-        });
-        let last = self.last_commits(handler);
-        let result = if last.is_empty() {
-            Ok(())
-        } else {
-            self.commit_durably(&last, deadline.max(Instant::now() + LAST_COMMIT))
-        };
+        self.give_up_all(handler, deadline);
+        self.drop_lost(handler);
+        let all: Vec<Partition> = self.owned.iter().map(|o| o.partition).collect();
+        let result = self.last_commit(&all, handler, deadline.max(Instant::now() + LAST_COMMIT));
         self.owned.clear();
         self.leave();
         result

@@ -5,7 +5,7 @@
 //! | `config` | settings, and what librdkafka is told from them |
 //! | `security`, `oauth` | TLS and SASL |
 //! | `appender` | appends by an idempotent producer |
-//! | `consumer`, `rebalance` | a member of a group |
+//! | `consumer`, `rebalance`, `commit` | a member of a group |
 //! | `assigned` | a consumer of one chosen partition, for `follower` and `reader` |
 //! | `config_writer` | compare-and-set by a fenced transaction |
 //! | `admin` | creates and checks topics |
@@ -16,6 +16,7 @@ pub mod acl;
 mod admin;
 mod appender;
 mod assigned;
+mod commit;
 mod config;
 mod config_writer;
 mod consumer;

@@ -265,17 +265,13 @@ impl GroupMember {
         };
         let mut leaving = self.known(partitions);
         leaving.retain(|partition| self.owned.iter().any(|o| o.partition == *partition));
-        let mut last = Vec::new();
-        for partition in &leaving {
-            if lost {
-                handler.lost(*partition);
-            } else if let Some(committed) = handler.revoked(*partition) {
-                last.push((*partition, committed));
-            }
-        }
         let mut result = Ok(());
-        if !last.is_empty() {
-            result = self.commit_durably(&last, Instant::now() + COMMIT);
+        if lost {
+            leaving
+                .iter()
+                .for_each(|partition| handler.lost(*partition));
+        } else {
+            result = self.last_commit(&leaving, handler, Instant::now() + COMMIT);
         }
         self.owned.retain(|o| !leaving.contains(&o.partition));
         let doing = format!("giving up partitions in group {}", self.group);
@@ -284,12 +280,7 @@ impl GroupMember {
     }
 
     /// For `close`: waits until nothing of any partition is in flight, or the deadline.
-    pub(super) fn give_up_all(
-        &mut self,
-        handler: &mut impl Handler,
-        deadline: Instant,
-        wait: impl Fn(&Self, Instant),
-    ) {
+    pub(super) fn give_up_all(&mut self, handler: &mut impl Handler, deadline: Instant) {
         let mut waiting: Vec<Partition> = self.owned.iter().map(|o| o.partition).collect();
         for owned in &mut self.owned {
             owned.leaving = true;
@@ -305,30 +296,18 @@ impl GroupMember {
             if waiting.is_empty() || now >= deadline {
                 return;
             }
-            wait(self, (now + ASK).min(deadline));
+            self.signal.wait_until((now + ASK).min(deadline));
         }
     }
 
     /// Partitions that the group took away meanwhile must not be committed (DL8).
-    fn drop_lost(&mut self, handler: &mut impl Handler) {
+    pub(super) fn drop_lost(&mut self, handler: &mut impl Handler) {
         if !self.client.assignment_lost() {
             return;
         }
         for owned in self.owned.drain(..) {
             handler.lost(owned.partition);
         }
-    }
-
-    /// For `close`: the handler's last words for every partition.
-    pub(super) fn last_commits(
-        &mut self,
-        handler: &mut impl Handler,
-    ) -> Vec<(Partition, Committed)> {
-        self.drop_lost(handler);
-        self.owned
-            .iter()
-            .filter_map(|owned| Some((owned.partition, handler.revoked(owned.partition)?)))
-            .collect()
     }
 }
 
