@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod address;
 pub mod admission;
 pub mod catalogue;
 pub mod clock;
