@@ -1,0 +1,133 @@
+//! One HTTP request for one delivery (contract R5, R9 to R11).
+//!
+//! | file | subject |
+//! |---|---|
+//! | `client` | connections: what is reached, and how |
+//! | `headers` | what a request says |
+//! | `authorization` | how it authenticates |
+//! | `response` | what came back |
+
+mod authorization;
+mod client;
+mod headers;
+mod response;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::RETRY_AFTER;
+use ringback_core::record::Delivery;
+use ringback_core::secret::{KeyRing, SecretError};
+use ringback_core::time::Timestamp;
+use ringback_core::verdict::{Outcome, parse_retry_after};
+use ringback_core::webhook::{Format, Webhook};
+
+use self::response::{chain, classify, read};
+use crate::config::Config;
+
+/// What carries a delivery to its webhook: HTTP, or a simulation in tests.
+pub trait Transport: Send + Sync + 'static {
+    /// Makes one request, `now` being the time that it carries, and waits for its answer.
+    fn send(
+        &self,
+        webhook: &Webhook,
+        delivery: &Delivery,
+        body: Bytes,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Sent, Unsendable>> + Send;
+}
+
+/// HTTP over kept connections.
+pub struct Http {
+    client: reqwest::Client,
+    keys: KeyRing,
+    timeout: Duration,
+}
+
+/// What came of a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sent {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What went wrong, for people; without the URL, whose query may carry a secret.
+    pub error: Option<String>,
+    /// The beginning of the response body.
+    pub response: Option<String>,
+    /// How long it took.
+    pub took: Duration,
+    /// After how long the receiver wants to be asked again (`Retry-After`).
+    pub retry_after: Option<Duration>,
+}
+
+/// The request cannot be made at all, whatever the receiver does.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsendable {
+    /// A secret of the webhook does not open.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// Something that a header must carry has characters that it cannot.
+    #[error("the {0} cannot stand in an HTTP header; set it again")]
+    Header(&'static str),
+    /// The webhook's URL cannot be used.
+    #[error("the URL cannot be used: {0}")]
+    Url(String),
+}
+
+impl Http {
+    /// A client with these settings; `keys` open the webhooks' secrets.
+    pub fn new(config: &Config, keys: KeyRing) -> Result<Self, String> {
+        let client = client::build(config)?;
+        Ok(Self {
+            client,
+            keys,
+            timeout: config.timeout,
+        })
+    }
+}
+
+impl Transport for Http {
+    async fn send(
+        &self,
+        webhook: &Webhook,
+        delivery: &Delivery,
+        body: Bytes,
+        now: Timestamp,
+    ) -> Result<Sent, Unsendable> {
+        let url = url::Url::parse(&webhook.url).map_err(|e| Unsendable::Url(e.to_string()))?;
+        let headers = self.headers(webhook, delivery, now)?;
+        let body = match webhook.format {
+            Format::Standard => body,
+            Format::CloudEvents => delivery.event.data.clone(),
+        };
+        let began = Instant::now();
+        let request = self
+            .client
+            .post(url)
+            .headers(headers)
+            .body(body)
+            .timeout(self.timeout);
+        let mut retry_after = None;
+        let (outcome, error, response) = match request.send().await {
+            Ok(response) => {
+                let status = response.status().as_u16();
+                let header = response.headers().get(RETRY_AFTER);
+                retry_after = header
+                    .and_then(|value| value.to_str().ok())
+                    .and_then(|text| parse_retry_after(text, now + began.elapsed()));
+                match read(response).await {
+                    Ok(body) => (Outcome::Status(status), None, body),
+                    // R11: an answer that breaks off is a failed attempt, whatever its status.
+                    Err(error) => (classify(&error), Some(chain(&error)), None),
+                }
+            }
+            Err(error) => (classify(&error), Some(chain(&error)), None),
+        };
+        Ok(Sent {
+            outcome,
+            error,
+            response,
+            took: began.elapsed(),
+            retry_after,
+        })
+    }
+}
