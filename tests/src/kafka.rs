@@ -5,13 +5,14 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::ports::free;
 
 /// The version of Kafka; also in `tests/kafka/pom.xml`.
 pub const VERSION: &str = "4.3.1";
@@ -335,11 +336,7 @@ fn ports(options: &KafkaOptions) -> Result<Vec<u16>> {
             None => Err(format!("port {first} leaves no room for {count} ports")),
         };
     }
-    let free = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    // All are held until all are found, so that they differ.
-    let held: std::io::Result<Vec<_>> = (0..count).map(free).collect();
-    held.and_then(|held| held.iter().map(|l| Ok(l.local_addr()?.port())).collect())
-        .map_err(|error| format!("looking for free ports: {error}"))
+    (0..count).map(|_| free()).collect()
 }
 
 fn configure(dir: &Path, id: u16, ports: &[u16], options: &KafkaOptions) -> Result<()> {

@@ -14,6 +14,7 @@ pub mod certificates;
 pub mod contract;
 pub mod installation;
 pub mod kafka;
+pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod receiver;

@@ -1,7 +1,6 @@
 //! The real binary as a process, to be killed.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::ports;
 use crate::receiver::{Books, Receiver};
 use crate::rig::OPERATOR;
 
@@ -43,15 +43,6 @@ pub fn binary() -> &'static Path {
     })
 }
 
-/// A loopback address that is free now.
-pub fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string()
-}
-
 /// A running `ringback`, killed when dropped.
 pub struct Process {
     child: Child,
@@ -65,7 +56,7 @@ impl Process {
     /// Starts `ringback COMMAND` with these settings (`key=value`) and waits until it is ready.
     pub async fn start(command: &'static str, dir: &Path, settings: &[String]) -> Self {
         let addresses: BTreeMap<_, _> = ["ingest", "admin", "telemetry"]
-            .map(|part| (part, free_address()))
+            .map(|part| (part, format!("127.0.0.1:{}", ports::free().unwrap())))
             .into();
         let child = spawn(command, dir, &addresses, settings);
         let (settings, dir) = (settings.to_vec(), dir.to_path_buf());
