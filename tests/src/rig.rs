@@ -1,7 +1,7 @@
 //! The whole pipeline in this process, over any engine, with a receiver that keeps the books.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringback_admin::AdminState;
 use ringback_core::health::HealthPolicy;
@@ -20,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::receiver::Receiver;
+
+/// How long the admin may be behind the log.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The operator's token of every rig.
 pub const OPERATOR: &str = "operator-token-of-the-tests";
@@ -187,9 +190,17 @@ impl<L: Log> Rig<L> {
         self.dispatcher = Some(Dispatcher::start(&self.log, environment, keys()).unwrap());
     }
 
-    /// Calls the admin API; the answer must be a success.
+    /// Calls the admin API; the answer must be a success. Asks again while the admin does not know
+    /// whether it is up to date, which it does not when its machine stood still.
     pub async fn api(&self, method: &str, path: &str, body: Value) -> Value {
-        let (status, answer) = self.try_api(method, path, body).await;
+        let deadline = Instant::now() + PATIENCE;
+        let (status, answer) = loop {
+            let (status, answer) = self.try_api(method, path, body.clone()).await;
+            if answer["code"] != "configuration_stale" || Instant::now() >= deadline {
+                break (status, answer);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
         assert!(
             (200..300).contains(&status),
             "{method} {path}: {status} {answer}"

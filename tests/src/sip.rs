@@ -182,6 +182,8 @@ impl Sip {
             .arg(sources().join(format!("{scenario}.xml")))
             .args(["-i", "127.0.0.1", "-mi", "127.0.0.1", "-nostdin"])
             .args(["-p", &port.to_string()])
+            .args(["-trace_err", "-error_file"])
+            .arg(format!("sipp-{scenario}-errors.log"))
             .stdout(Stdio::null())
             .stderr(File::create(dir.join(format!("sipp-{scenario}.log"))).unwrap());
         sipp
@@ -215,7 +217,9 @@ impl Pbx {
         let status = caller.status().unwrap();
         assert!(
             status.success(),
-            "{calls} {kind} calls: {status}\n{}",
+            "{calls} {kind} calls: {status}\n{}\n{}",
+            fs::read_to_string(self.dir.join(format!("sipp-{kind}-errors.log")))
+                .unwrap_or_default(),
             self.log()
         );
     }
