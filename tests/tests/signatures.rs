@@ -295,12 +295,13 @@ async fn secrets_do_not_show_on_the_way() {
     ] {
         shown += &rig.api("GET", &path, Value::Null).await.to_string();
     }
+    let reading = log.clone();
+    shown += &tokio::task::spawn_blocking(move || records(&reading))
+        .await
+        .unwrap();
     let removed = format!("{webhooks}/main");
     shown += &rig.api("DELETE", &removed, Value::Null).await.to_string();
     rig.stop().await;
-    shown += &tokio::task::spawn_blocking(move || records(&log))
-        .await
-        .unwrap();
     let logged = String::from_utf8_lossy(&captured.0.lock().unwrap()).into_owned();
     assert!(
         logged.contains("signing key rotated"),
