@@ -1,4 +1,5 @@
-//! The CloudEvents SDKs that others wrote, in Python and JavaScript, as producers and receivers.
+//! The SDKs of CloudEvents and Standard Webhooks that others wrote, in Python and JavaScript, as
+//! producers and receivers.
 //!
 //! [`prepare`] installs them below `target/`, in the versions that `tests/sdks/` pins.
 

@@ -126,6 +126,7 @@ impl Rig {
             format: Default::default(),
             created: now,
             updated: now,
+            signing: Vec::new(),
             unknown: Default::default(),
         };
         let topic = log.topics().find(Role::Webhooks).unwrap();

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::authentication::{Vault, fill_random, transfer};
 use crate::problem::Problem;
 use crate::request::Body;
+use crate::signing;
 use crate::state::{Admin, AdminState};
 
 /// What a document calls itself.
@@ -168,6 +169,7 @@ fn export_now<L: Log>(admin: &Admin<L>, form: &ExportForm) -> Result<Value, Prob
         (tenants, webhooks, tokens)
     };
     let next = (tenants.len() == PAGE).then(|| tenants.last().map(|tenant| tenant.id.clone()));
+    let now = admin.clock.now();
     let mut webhooks = Vec::with_capacity(found.len());
     for webhook in found {
         let keys = |keys| Vault {
@@ -176,8 +178,11 @@ fn export_now<L: Log>(admin: &Admin<L>, form: &ExportForm) -> Result<Value, Prob
         };
         let sealed = transfer(&webhook.authentication, &keys(&admin.keys), &keys(&ring));
         let authentication = sealed.map_err(|problem| problem.with("webhook", webhook.key()))?;
+        let signing = signing::transfer(&webhook.signing, &keys(&admin.keys), &keys(&ring), now)
+            .map_err(|problem| problem.with("webhook", webhook.key()))?;
         webhooks.push(Webhook {
             authentication,
+            signing,
             ..webhook
         });
     }
@@ -189,7 +194,7 @@ fn export_now<L: Log>(admin: &Admin<L>, form: &ExportForm) -> Result<Value, Prob
     Ok(json!({
         "format": FORMAT,
         "version": FORMAT_VERSION,
-        "exported": admin.clock.now(),
+        "exported": now,
         "key": key,
         "tenants": tenants,
         "webhooks": webhooks,

@@ -15,6 +15,7 @@ use crate::authentication::{Vault, same, transfer};
 use crate::export::{FORMAT, FORMAT_VERSION, KeyMaking};
 use crate::problem::Problem;
 use crate::request::Body;
+use crate::signing;
 use crate::state::{Admin, AdminState};
 use crate::store::NotWritten;
 
@@ -131,6 +132,7 @@ impl<L: Log> Import<'_, L> {
         };
         let theirs = vault(&self.ring);
         let ours = vault(&self.admin.keys);
+        let now = self.admin.clock.now();
         let there = self
             .admin
             .directory()?
@@ -141,18 +143,25 @@ impl<L: Log> Import<'_, L> {
             Some(there) => {
                 let alike = Webhook {
                     authentication: there.value.authentication.clone(),
+                    signing: there.value.signing.clone(),
                     ..webhook.clone()
                 };
                 let equal = alike == *there.value
                     && same(
                         (&webhook.authentication, &theirs),
                         (&there.value.authentication, &ours),
+                    )?
+                    && signing::same(
+                        (&webhook.signing, &theirs),
+                        (&there.value.signing, &ours),
+                        now,
                     )?;
                 Some((equal, there.revision))
             }
         };
         let sealed = Webhook {
             authentication: transfer(&webhook.authentication, &theirs, &ours)?,
+            signing: signing::transfer(&webhook.signing, &theirs, &ours, now)?,
             ..webhook.clone()
         };
         self.write(Role::Webhooks, &webhook.key(), &what, there, &sealed)

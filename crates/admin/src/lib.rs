@@ -18,12 +18,14 @@ mod reading;
 mod replay;
 mod request;
 mod server;
+mod signing;
 mod state;
 mod store;
 mod tenants;
 mod test_event;
 mod tokens;
 mod webhook_form;
+mod webhook_secret;
 mod webhooks;
 
 pub use config::{Config, OperatorToken};

@@ -17,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::problem::Problem;
 use crate::request::BODY_BYTES_MAX;
 use crate::state::AdminState;
-use crate::{attempts, export, import, parked, replay, tenants, test_event, tokens, webhooks};
+use crate::{
+    attempts, export, import, parked, replay, tenants, test_event, tokens, webhook_secret, webhooks,
+};
 
 /// How long a request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -37,6 +39,15 @@ pub const ROUTES: &[(&[&str], &str)] = &[
     (&["POST"], "/v1/tenants/{tenant}/webhooks/{webhook}/resume"),
     (&["POST"], "/v1/tenants/{tenant}/webhooks/{webhook}/enable"),
     (&["POST"], "/v1/tenants/{tenant}/webhooks/{webhook}/test"),
+    (&["GET"], "/v1/tenants/{tenant}/webhooks/{webhook}/secret"),
+    (
+        &["POST"],
+        "/v1/tenants/{tenant}/webhooks/{webhook}/secret/rotate",
+    ),
+    (
+        &["DELETE"],
+        "/v1/tenants/{tenant}/webhooks/{webhook}/secret/ed25519",
+    ),
     (&["GET"], "/v1/tenants/{tenant}/webhooks/{webhook}/attempts"),
     (&["GET"], "/v1/tenants/{tenant}/webhooks/{webhook}/parked"),
     (&["POST"], "/v1/tenants/{tenant}/webhooks/{webhook}/replay"),
@@ -61,6 +72,12 @@ fn router<L: Log>(state: AdminState<L>) -> Router {
         .route("/resume", post(webhooks::resume::<L>))
         .route("/enable", post(webhooks::enable::<L>))
         .route("/test", post(test_event::send::<L>))
+        .route("/secret", get(webhook_secret::show::<L>))
+        .route("/secret/rotate", post(webhook_secret::rotate::<L>))
+        .route(
+            "/secret/ed25519",
+            delete(webhook_secret::remove_ed25519::<L>),
+        )
         .route("/attempts", get(attempts::list::<L>))
         .route("/parked", get(parked::list::<L>))
         .route("/replay", post(replay::replay::<L>));

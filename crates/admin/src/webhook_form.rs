@@ -9,7 +9,7 @@ use ringback_core::directory::{Directory, Versioned};
 use ringback_core::event::TenantId;
 use ringback_core::health::State;
 use ringback_core::schedule::check_waits;
-use ringback_core::secret::KeyRing;
+use ringback_core::secret::{KeyRing, Secret};
 use ringback_core::time::{Timestamp, duration_label, parse_duration};
 use ringback_core::verdict::Acknowledge;
 use ringback_core::webhook::{
@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::authentication::{self, AuthenticationForm, Vault};
 use crate::problem::Problem;
+use crate::signing;
 
 /// Patterns that one subscription may have.
 const PATTERNS_MAX: usize = 64;
@@ -40,6 +41,8 @@ pub(crate) struct NewWebhook {
     schedule: Option<Vec<String>>,
     #[serde(default)]
     format: Format,
+    /// The caller's own, instead of one that is made.
+    signing_secret: Option<Secret>,
     #[serde(default = "yes")]
     enabled: bool,
 }
@@ -104,11 +107,21 @@ impl NewWebhook {
     }
 
     /// The webhook that this asks for.
-    pub(crate) fn build(self, tenant: TenantId, making: &Making<'_>) -> Result<Webhook, Problem> {
+    pub(crate) fn build(
+        mut self,
+        tenant: TenantId,
+        making: &Making<'_>,
+    ) -> Result<Webhook, Problem> {
         let name = self.webhook_name()?;
+        let id = Uuid::now_v7();
+        let vault = Vault {
+            keys: making.keys,
+            webhook: id,
+        };
+        let secret = self.signing_secret.take();
         let empty = Webhook {
             version: CONFIG_VERSION,
-            id: Uuid::now_v7(),
+            id,
             tenant,
             name,
             subscription: Vec::new(),
@@ -122,14 +135,20 @@ impl NewWebhook {
             format: Format::default(),
             created: making.now,
             updated: making.now,
+            signing: vec![signing::first(secret.as_ref(), &vault, making.now)?],
             unknown: Default::default(),
         };
         self.replacing(&empty)?.apply(&empty, making)
     }
 
     /// The change that turns `current` into what this asks for. Authentication that is absent stays,
-    /// because nobody can read its secrets to send them back.
+    /// because nobody can read its secrets to send them back; signing keys only change by rotation,
+    /// because a receiver must know of it.
     pub(crate) fn replacing(self, current: &Webhook) -> Result<WebhookChange, Problem> {
+        if self.signing_secret.is_some() {
+            let detail = "signing_secret is for a new webhook; change it with POST …/secret/rotate";
+            return Err(Problem::invalid("invalid_field", detail));
+        }
         let preset = Preset::find(current.name.as_str());
         let subscription = match (self.subscription, preset) {
             (Some(patterns), _) => patterns,
@@ -206,7 +225,11 @@ impl WebhookChange {
 }
 
 /// As the API shows a webhook, with the verdict on it. Nothing secret is in it.
-pub(crate) fn view(webhook: &Versioned<Arc<Webhook>>, directory: &Directory) -> Value {
+pub(crate) fn view(
+    webhook: &Versioned<Arc<Webhook>>,
+    directory: &Directory,
+    now: Timestamp,
+) -> Value {
     let revision = webhook.revision;
     let health = directory.health(&webhook.value);
     let webhook = &webhook.value;
@@ -220,6 +243,7 @@ pub(crate) fn view(webhook: &Versioned<Arc<Webhook>>, directory: &Directory) -> 
         "subscription": webhook.subscription,
         "url": webhook.url,
         "authentication": authentication::view(&webhook.authentication),
+        "signing": signing::view(&webhook.signing, now),
         "acknowledge": webhook.acknowledge,
         "rate_limit": webhook.rate_limit,
         "schedule": webhook.schedule.as_ref().map(|waits| labels(waits)),
@@ -240,6 +264,9 @@ pub(crate) fn view(webhook: &Versioned<Arc<Webhook>>, directory: &Directory) -> 
 
 fn warnings(webhook: &Webhook) -> Vec<&'static str> {
     let mut warnings = Vec::new();
+    if webhook.signing.is_empty() {
+        warnings.push("requests are not signed: give the webhook a key (POST …/secret/rotate, or `ringback webhook secret rotate`)");
+    }
     if is_plain(&webhook.url) {
         warnings.push(match webhook.authentication {
             Authentication::None => "the URL is plain http: events travel unencrypted; use https",
@@ -410,6 +437,7 @@ mod tests {
                 revision: ringback_core::log::Revision(1),
             },
             &Directory::default(),
+            webhook.created,
         );
         assert_eq!(shown["rate_limit"], 20);
         assert_eq!(shown["schedule"], json!(["4m", "32s", "4m"]));

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ringback_core::directory::Versioned;
 use ringback_core::log::Log;
+use ringback_core::time::Timestamp;
 use ringback_core::topics::Role;
 use ringback_core::webhook::Webhook;
 use serde_json::{Value, json};
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use crate::authentication::{Vault, reseal};
 use crate::problem::Problem;
 use crate::request::{Body, Precondition, etag};
+use crate::signing;
 use crate::state::{Admin, AdminState};
 use crate::store::NotWritten;
 use crate::webhook_form::{Making, NewWebhook, WebhookChange, view};
@@ -37,9 +39,10 @@ pub(crate) async fn list<L: Log>(
         .run(move |admin| {
             let tenant = admin.tenant(&tenant)?.value.id;
             let directory = admin.directory()?;
+            let now = admin.clock.now();
             let webhooks: Vec<_> = directory
                 .webhooks(&tenant)
-                .map(|webhook| view(webhook, &directory))
+                .map(|webhook| view(webhook, &directory, now))
                 .collect();
             Ok(Json(json!({ "webhooks": webhooks })))
         })
@@ -187,7 +190,7 @@ pub(crate) async fn remove<L: Log>(
             let what = what(&tenant, &name);
             let current = admin.webhook(&tenant, &name)?;
             precondition.check(&what, current.revision)?;
-            let removed = view(&current, &*admin.directory()?);
+            let removed = view(&current, &*admin.directory()?, admin.clock.now());
             admin
                 .delete(Role::Webhooks, &current.value.key(), current.revision)
                 .map_err(|error| error.or_conflict(|| Problem::changed(&what)))?;
@@ -224,19 +227,15 @@ fn reseal_now<L: Log>(admin: &Admin<L>) -> Result<Value, Problem> {
                 keys: &admin.keys,
                 webhook: webhook.value.id,
             };
-            let authentication = match reseal(&webhook.value.authentication, &vault) {
+            let next = match under_primary(&webhook.value, &vault, admin.clock.now()) {
                 Ok(None) => continue,
-                Ok(Some(authentication)) => authentication,
+                Ok(Some(next)) => next,
                 Err(_) => {
                     failed.push(webhook.value.key());
                     continue;
                 }
             };
             let key = webhook.value.key();
-            let next = Webhook {
-                authentication,
-                ..Webhook::clone(&webhook.value)
-            };
             match admin.put(Role::Webhooks, &key, Some(webhook.revision), &next) {
                 Ok(_) => resealed += 1,
                 // Whoever changed it sealed with the primary key, or the next round does it.
@@ -260,6 +259,23 @@ fn reseal_now<L: Log>(admin: &Admin<L>) -> Result<Value, Problem> {
         "failures": failures,
         "failed": failed,
     }))
+}
+
+/// The webhook with all its secrets under the primary key; `None` when they already are.
+fn under_primary(
+    webhook: &Webhook,
+    vault: &Vault<'_>,
+    now: Timestamp,
+) -> Result<Option<Webhook>, Problem> {
+    let authentication = reseal(&webhook.authentication, vault)?;
+    let signing = signing::reseal(&webhook.signing, vault, now)?;
+    if authentication.is_none() && signing.is_none() {
+        return Ok(None);
+    }
+    let mut next = webhook.clone();
+    next.authentication = authentication.unwrap_or(next.authentication);
+    next.signing = signing.unwrap_or(next.signing);
+    Ok(Some(next))
 }
 
 fn add_now<L: Log>(admin: &Admin<L>, tenant: &str, form: NewWebhook) -> Result<Found, Problem> {
@@ -361,16 +377,29 @@ fn answer<L: Log>(
     status: StatusCode,
     webhook: &Found,
 ) -> Result<Response, Problem> {
-    let view = view(webhook, &*admin.directory()?);
+    let view = view(webhook, &*admin.directory()?, admin.clock.now());
     Ok((status, etag(webhook.revision), Json(view)).into_response())
 }
 
 fn created<L: Log>(admin: &Admin<L>, webhook: &Found) -> Result<Response, Problem> {
-    let Webhook { tenant, name, .. } = &*webhook.value;
+    let Webhook {
+        tenant,
+        name,
+        id,
+        signing,
+        ..
+    } = &*webhook.value;
     let location = [(
         header::LOCATION,
         format!("/v1/tenants/{tenant}/webhooks/{name}"),
     )];
-    let answer = answer(admin, StatusCode::CREATED, webhook)?;
-    Ok((location, answer).into_response())
+    let mut view = view(webhook, &*admin.directory()?, admin.clock.now());
+    // The receiver needs it to begin with; afterwards it is shown on request only.
+    let vault = Vault {
+        keys: &admin.keys,
+        webhook: *id,
+    };
+    view["signing"] = signing::shown(signing, &vault, admin.clock.now())?;
+    let status = StatusCode::CREATED;
+    Ok((status, location, etag(webhook.revision), Json(view)).into_response())
 }

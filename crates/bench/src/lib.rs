@@ -156,6 +156,7 @@ fn configure<L: Log>(log: &L, urls: &[String]) -> String {
             format: Default::default(),
             rate_limit: None,
             schedule: None,
+            signing: Vec::new(),
             created: now,
             updated: now,
             unknown: Default::default(),

@@ -22,6 +22,8 @@ pub mod log;
 pub mod record;
 pub mod schedule;
 pub mod secret;
+pub mod signature;
+pub mod signing;
 pub mod time;
 pub mod topics;
 pub mod tracker;

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::catalogue::Preset;
 use crate::event::{EventName, TenantId};
 use crate::secret::Sealed;
+use crate::signing::SigningKey;
 use crate::time::Timestamp;
 use crate::verdict::Acknowledge;
 
@@ -66,6 +67,10 @@ pub struct Webhook {
     /// In which form events are sent.
     #[serde(default)]
     pub format: Format,
+    /// What its requests are signed with, newest first; a webhook from before there were signatures
+    /// has none, and is sent to unsigned until it gets a key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signing: Vec<SigningKey>,
     /// When it was added.
     pub created: Timestamp,
     /// When it was last changed.
@@ -340,8 +345,15 @@ mod tests {
         });
         let read = |record| serde_json::from_value::<Webhook>(record).unwrap();
         let plain = read(record.clone());
-        assert!(plain.unknown.is_empty());
+        assert!(plain.unknown.is_empty() && plain.signing.is_empty());
         assert_eq!(serde_json::to_value(&plain).unwrap(), record);
+        record["signing"] = serde_json::json!([{
+            "kind": "hmac",
+            "secret": { "key": "k", "nonce": "AA==", "sealed": "AA==" },
+            "created": "2026-11-21T00:00:00Z",
+            "until": "2026-11-22T00:00:00Z",
+        }]);
+        assert_eq!(read(record.clone()).signing.len(), 1);
         record["quota"] = serde_json::json!({ "per_day": 5 });
         let known = read(record.clone());
         assert_eq!((known.generation, known.rate_limit), (1, plain.rate_limit));

@@ -1,4 +1,4 @@
-//! Installs the CloudEvents SDKs that tests use, see `ringback_tests::sdks`.
+//! Installs the SDKs of CloudEvents and Standard Webhooks that tests use, see `ringback_tests::sdks`.
 #![allow(clippy::print_stderr, reason = "a command line tool")]
 
 use std::process::ExitCode;

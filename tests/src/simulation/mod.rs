@@ -309,6 +309,7 @@ fn webhook((number, (tenant, pattern)): (u128, (&str, &str))) -> Webhook {
         format: Default::default(),
         created: START,
         updated: START,
+        signing: Vec::new(),
         unknown: Default::default(),
     }
 }

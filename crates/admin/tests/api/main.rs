@@ -12,3 +12,4 @@ mod reading;
 mod replays;
 mod rig;
 mod secrets;
+mod signing;

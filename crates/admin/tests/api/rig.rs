@@ -135,6 +135,18 @@ impl Rig {
         webhook.expect(StatusCode::CREATED).body.clone()
     }
 
+    /// Writes a webhook's record as another release would, and waits until it is read.
+    pub(crate) fn put(&self, key: &str, revision: Revision, record: &Value) {
+        let topic = self.log.topics().find(Role::Webhooks).unwrap();
+        let bytes = serde_json::to_vec(record).unwrap();
+        let revision = self
+            .log
+            .compare_and_set(topic, key, Some(revision), Some(&bytes))
+            .unwrap();
+        let wait = Duration::from_secs(30);
+        assert!(self.directory.wait_applied(Role::Webhooks, revision, wait));
+    }
+
     /// Appends a record and waits for the log's word.
     pub(crate) fn append(
         &self,

@@ -13,6 +13,7 @@ use crate::rig::{Rig, TOKEN, keys};
 
 const CDR: &str = "/v1/tenants/acme/webhooks/cdr";
 const PASSWORD: &str = "correct-horse-battery";
+const SIGNING: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const BEARER: &str = "bearer-staple-9000";
 
 #[derive(Clone, Default)]
@@ -30,7 +31,7 @@ impl Write for Captured {
 }
 
 /// The webhook as it stands in the log: its record as text, and read.
-fn stored(rig: &Rig) -> (String, Webhook) {
+pub(crate) fn stored(rig: &Rig) -> (String, Webhook) {
     let records = rig.records(Role::Webhooks, |record| record.value.map(<[u8]>::to_vec));
     let value = records.into_iter().flatten().next_back().unwrap();
     let webhook = serde_json::from_slice(&value).unwrap();
@@ -115,6 +116,31 @@ async fn secrets_are_sealed_and_never_shown() {
         shown += &answer.text;
     }
 
+    // Signing secrets are shown where they are asked for, and nowhere else.
+    let mut signing = vec![SIGNING.to_owned()];
+    let rotate = format!("{CDR}/secret/rotate");
+    for form in [
+        json!({}),
+        json!({"secret": SIGNING}),
+        json!({"kind": "ed25519"}),
+    ] {
+        let asked = rig.post(&rotate, form).await;
+        for key in asked.expect(StatusCode::OK).body["signing"]
+            .as_array()
+            .unwrap()
+        {
+            signing.extend(key["secret"].as_str().map(str::to_owned));
+        }
+    }
+    for wrong in [
+        json!({"secret": SIGNING}),
+        json!({"kind": SIGNING}),
+        json!(SIGNING),
+    ] {
+        shown += &rig.post(&rotate, wrong).await.text;
+    }
+    shown += &stored(&rig).0;
+
     let bearer = json!({"authentication": {"method": "bearer", "token": BEARER}});
     shown += &rig
         .change(Method::PATCH, CDR, ("if-match", "*"), bearer)
@@ -137,7 +163,9 @@ async fn secrets_are_sealed_and_never_shown() {
 
     let logged = String::from_utf8_lossy(&captured.0.lock().unwrap()).into_owned();
     assert!(logged.contains("webhook changed"), "nothing was captured");
-    for secret in [PASSWORD, BEARER, &token, TOKEN] {
+    let signing = signing.iter().map(String::as_str);
+    for secret in [PASSWORD, BEARER, &token, TOKEN].into_iter().chain(signing) {
+        let secret = secret.trim_start_matches("whsec_");
         assert!(
             !shown.contains(secret),
             "an answer or a record shows {secret}"

@@ -5,12 +5,14 @@
 //! | `client` | connections: what is reached, and how |
 //! | `headers` | what a request says |
 //! | `authorization` | how it authenticates |
+//! | `signature` | what it is signed with |
 //! | `response` | what came back |
 
 mod authorization;
 mod client;
 mod headers;
 mod response;
+mod signature;
 
 use std::time::{Duration, Instant};
 
@@ -18,11 +20,14 @@ use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use ringback_core::record::Delivery;
 use ringback_core::secret::{KeyRing, SecretError};
+use ringback_core::signature::InvalidKey;
 use ringback_core::time::Timestamp;
 use ringback_core::verdict::{Outcome, parse_retry_after};
 use ringback_core::webhook::{Format, Webhook};
+use uuid::Uuid;
 
 use self::response::{chain, classify, read};
+use self::signature::{Signers, WEBHOOK_SIGNATURE};
 use crate::config::Config;
 
 /// What carries a delivery to its webhook: HTTP, or a simulation in tests.
@@ -41,6 +46,7 @@ pub trait Transport: Send + Sync + 'static {
 pub struct Http {
     client: reqwest::Client,
     keys: KeyRing,
+    signers: Signers,
     timeout: Duration,
 }
 
@@ -65,6 +71,9 @@ pub enum Unsendable {
     /// A secret of the webhook does not open.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// A signing key of the webhook opens, but is none.
+    #[error("a signing key of webhook {0} cannot be used: {1}; rotate it with grace 0")]
+    SigningKey(Uuid, InvalidKey),
     /// Something that a header must carry has characters that it cannot.
     #[error("the {0} cannot stand in an HTTP header; set it again")]
     Header(&'static str),
@@ -80,6 +89,7 @@ impl Http {
         Ok(Self {
             client,
             keys,
+            signers: Signers::default(),
             timeout: config.timeout,
         })
     }
@@ -94,11 +104,14 @@ impl Transport for Http {
         now: Timestamp,
     ) -> Result<Sent, Unsendable> {
         let url = url::Url::parse(&webhook.url).map_err(|e| Unsendable::Url(e.to_string()))?;
-        let headers = self.headers(webhook, delivery, now)?;
+        let mut headers = self.headers(webhook, delivery, now)?;
         let body = match webhook.format {
             Format::Standard => body,
             Format::CloudEvents => delivery.event.data.clone(),
         };
+        if let Some(value) = self.signature(webhook, delivery.event.id, &body, now)? {
+            headers.insert(WEBHOOK_SIGNATURE, value);
+        }
         let began = Instant::now();
         let request = self
             .client

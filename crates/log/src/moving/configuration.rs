@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ringback_core::health::Snapshot;
 use ringback_core::log::{Log, LogError, Offset, Reader, WriteError, partition_of};
 use ringback_core::secret::{KeyRing, Sealed};
+use ringback_core::signing;
 use ringback_core::topics::{Cleanup, Partition, Role, TopicId, TopicSpec, Topics};
 use ringback_core::tracker::Finished;
 use ringback_core::webhook::{Authentication, Webhook};
@@ -113,6 +114,9 @@ pub fn check_secrets<S: Log>(source: &S, keys: &KeyRing) -> Result<(), MoveError
             continue;
         };
         let opens = |sealed: &Sealed, field| keys.open(sealed, webhook.id, field).map(|_| ());
+        for key in &webhook.signing {
+            opens(&key.secret, signing::FIELD)?;
+        }
         match &webhook.authentication {
             Authentication::None => {}
             Authentication::Basic { password, .. } => opens(password, "password")?,

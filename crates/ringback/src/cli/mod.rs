@@ -15,6 +15,7 @@ mod time;
 mod token;
 mod transfer;
 mod webhook;
+mod webhook_secret;
 mod webhook_test;
 
 pub(crate) use attempts::AttemptsCommand;

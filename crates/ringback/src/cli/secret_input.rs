@@ -128,6 +128,32 @@ impl AuthenticationArgs {
     }
 }
 
+/// A signing secret of one's own, instead of one that is made.
+#[derive(Args)]
+pub(crate) struct SigningSecretArgs {
+    /// A secret of your own, whsec_… or whsk_…, instead of one that is made (visible in the list of
+    /// processes: better from a file or standard input)
+    #[arg(long, value_name = "TEXT", group = "own_secret")]
+    secret: Option<String>,
+    /// A file with it
+    #[arg(long, value_name = "FILE", group = "own_secret")]
+    secret_file: Option<PathBuf>,
+    /// Read it from standard input
+    #[arg(long, group = "own_secret")]
+    secret_stdin: bool,
+}
+
+impl SigningSecretArgs {
+    /// `None` when none is given.
+    pub(crate) fn read(&self) -> Result<Option<String>, Failure> {
+        given(
+            self.secret.as_deref(),
+            self.secret_file.as_deref(),
+            self.secret_stdin,
+        )
+    }
+}
+
 /// The passphrase of an export: from a file, standard input, or `RINGBACK_PASSPHRASE`.
 #[derive(Args)]
 pub(crate) struct PassphraseArgs {
@@ -148,12 +174,18 @@ impl PassphraseArgs {
 }
 
 fn secret(
-    given: Option<&str>,
+    text: Option<&str>,
     file: Option<&Path>,
     stdin: bool,
     variable: &str,
 ) -> Result<Option<String>, Failure> {
-    if let Some(text) = given {
+    let found = given(text, file, stdin)?;
+    Ok(found.or_else(|| std::env::var(variable).ok().filter(|text| !text.is_empty())))
+}
+
+/// A secret that is given with an option.
+fn given(text: Option<&str>, file: Option<&Path>, stdin: bool) -> Result<Option<String>, Failure> {
+    if let Some(text) = text {
         return Ok(Some(text.to_owned()));
     }
     if let Some(path) = file {
@@ -171,7 +203,7 @@ fn secret(
         }
         return read(stdin.lock(), "standard input").map(Some);
     }
-    Ok(std::env::var(variable).ok().filter(|text| !text.is_empty()))
+    Ok(None)
 }
 
 /// Reads a secret that may end with a line break.

@@ -1,6 +1,7 @@
 //! The commands against a server of the API on the local log.
 
 mod disablement;
+mod signing;
 mod transfer;
 
 use std::sync::Arc;

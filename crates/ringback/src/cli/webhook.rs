@@ -8,6 +8,7 @@ use super::connection::Connection;
 use super::replay::Afterwards;
 use super::secret_input::AuthenticationArgs;
 use super::table::{self, clean, fields, list, moment, text};
+use super::webhook_secret::{self, SecretCommand};
 use super::webhook_test::{self, TestArgs};
 use crate::failure::Failure;
 
@@ -30,6 +31,9 @@ pub(crate) enum WebhookCommand {
     Enable(ResumeArgs),
     /// Removes a webhook
     Remove(NamedArgs),
+    /// What the receiver verifies signatures with, and its rotation
+    #[command(subcommand)]
+    Secret(SecretCommand),
     /// Sends a test event, and shows what came back
     Test(TestArgs),
 }
@@ -191,6 +195,7 @@ pub(super) async fn run(command: WebhookCommand) -> Result<String, Failure> {
         WebhookCommand::Resume(args) => resume(args).await,
         WebhookCommand::Enable(args) => enable(args).await,
         WebhookCommand::Remove(args) => remove(args).await,
+        WebhookCommand::Secret(command) => webhook_secret::run(command).await,
         WebhookCommand::Test(args) => webhook_test::run(args).await,
     }
 }
@@ -246,11 +251,12 @@ async fn add(args: AddArgs) -> Result<String, Failure> {
     }
     let next = if args.paused { "resume" } else { "test" };
     Ok(format!(
-        "Added {}: {} to {}.\n{}Next:\n  ringback webhook {next} {} {}",
+        "Added {}: {} to {}.\n{}{}Next:\n  ringback webhook {next} {} {}",
         title(&webhook),
         text(&webhook["subscription"]),
         text(&webhook["url"]),
         warnings(&webhook),
+        webhook_secret::first(&webhook),
         text(&webhook["tenant"]),
         text(&webhook["name"]),
     ))
@@ -322,6 +328,7 @@ async fn show(args: NamedArgs) -> Result<String, Failure> {
         ("subscription", text(&webhook["subscription"])),
         ("url", text(&webhook["url"])),
         ("authentication", method),
+        ("signed with", signed_with(&webhook)),
         ("acknowledged by", text(&webhook["acknowledge"])),
         ("health", health(&webhook)),
         ("rate limit", limit),
@@ -497,6 +504,21 @@ fn health(webhook: &Value) -> String {
             moment(&health["since"]),
             text(&health["reason"])
         ),
+    }
+}
+
+/// `hmac, hmac until …, ed25519`
+fn signed_with(webhook: &Value) -> String {
+    let keys = list(webhook, "signing").iter().map(|key| {
+        let kind = text(&key["kind"]);
+        match key["until"].is_null() {
+            true => kind,
+            false => format!("{kind} until {}", moment(&key["until"])),
+        }
+    });
+    match keys.len() {
+        0 => "nothing".to_owned(),
+        _ => keys.collect::<Vec<_>>().join(", "),
     }
 }
 
