@@ -12,6 +12,7 @@
 pub mod append;
 pub mod certificates;
 pub mod contract;
+mod debian;
 pub mod installation;
 pub mod kafka;
 pub mod ports;
@@ -20,6 +21,7 @@ pub mod proxy;
 pub mod receiver;
 pub mod rig;
 pub mod sdks;
+pub mod servers;
 pub mod simulation;
 pub mod sip;
 pub mod uncommitted;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-type Result<T> = std::result::Result<T, String>;
+use crate::debian;
 
 const PACKAGES: [&str; 5] = [
     "kamailio",
@@ -32,76 +32,15 @@ pub struct Sip {
     libraries: Option<OsString>,
 }
 
-/// Finds the programs, installing them below `target/` when they are not there. Two processes may do
-/// so at the same time.
-pub fn prepare() -> Result<Sip> {
-    if let Some(sip) = Sip::below(Path::new("/")) {
-        return Ok(sip);
-    }
-    let dir = target_dir().join("sip");
-    let doing = |error: std::io::Error| format!("preparing {}: {error}", dir.display());
-    fs::create_dir_all(&dir).map_err(doing)?;
-    let lock = File::create(dir.join("lock")).map_err(doing)?;
-    lock.lock().map_err(doing)?;
-    let root = dir.join("root");
-    if let Some(sip) = Sip::below(&root) {
-        return Ok(sip);
-    }
-    download(&dir).map_err(|error| {
-        format!(
-            "{error}\nKamailio and sipp are missing and cannot be had from Debian's packages here; \
-             as root: apt-get install -y --no-install-recommends {}",
-            PACKAGES.join(" ")
-        )
-    })?;
-    for package in fs::read_dir(dir.join("archives")).map_err(doing)? {
-        let package = package.map_err(doing)?.path();
-        if package.extension().is_some_and(|name| name == "deb") {
-            run(Command::new("dpkg-deb").arg("-x").args([&package, &root]))?;
-        }
-    }
-    Sip::below(&root).ok_or_else(|| {
-        format!(
-            "the packages in {} do not make a whole; remove it",
-            dir.display()
-        )
-    })
-}
-
-/// Downloads the packages and whatever of their dependencies the machine does not have.
-fn download(dir: &Path) -> Result<()> {
-    let (archives, lists) = (dir.join("archives"), dir.join("lists"));
-    for made in [archives.join("partial"), lists.join("partial")] {
-        fs::create_dir_all(&made).map_err(|error| format!("{}: {error}", made.display()))?;
-    }
-    let apt = |with_lists: bool, args: &[&str]| {
-        let mut apt = Command::new("apt-get");
-        apt.args(["-y", "-q", "-o", "Debug::NoLocking=true", "-o"])
-            .arg(format!("Dir::Cache::archives={}", archives.display()));
-        if with_lists {
-            apt.arg("-o")
-                .arg(format!("Dir::State::lists={}", lists.display()));
-        }
-        run(apt.args(args))
-    };
-    let mut install = vec!["install", "--no-install-recommends", "--download-only"];
-    install.extend(PACKAGES);
-    apt(false, &install).or_else(|_| {
-        // The machine has no lists of packages, or old ones.
-        apt(true, &["update"])?;
-        apt(true, &install)
-    })
+/// Finds the programs, unpacking them below `target/` when they are not there.
+pub fn prepare() -> Result<Sip, String> {
+    debian::prepare("sip", &PACKAGES, Sip::below)
 }
 
 impl Sip {
     /// The programs below a root, if all of them are there and start.
     fn below(root: &Path) -> Option<Self> {
-        let libraries = root.join("usr/lib");
-        let multiarch = fs::read_dir(&libraries).ok()?.filter_map(|entry| {
-            let path = entry.ok()?.path();
-            path.join("kamailio/modules").is_dir().then_some(path)
-        });
-        let multiarch = multiarch.last()?;
+        let multiarch = debian::multiarch(root, |path| path.join("kamailio/modules").is_dir())?;
         let path = |names: [PathBuf; 3]| std::env::join_paths(names).ok();
         let sip = Self {
             kamailio: root.join("usr/sbin/kamailio"),
@@ -127,12 +66,7 @@ impl Sip {
     }
 
     fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        command.stdin(Stdio::null());
-        if let Some(libraries) = &self.libraries {
-            command.env("LD_LIBRARY_PATH", libraries);
-        }
-        command
+        debian::command(program, self.libraries.as_deref())
     }
 
     /// Starts the proxy, which posts to this ingest with this token, and callees; waits until all of
@@ -287,26 +221,6 @@ fn free_ports<const N: usize>() -> [u16; N] {
     sockets.map(|socket| socket.local_addr().unwrap().port())
 }
 
-fn run(command: &mut Command) -> Result<()> {
-    let doing = format!("{:?}", command.get_program());
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.map_err(|error| format!("{doing}: {error}"))?;
-    match output.status.success() {
-        true => Ok(()),
-        false => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            Err(format!("{doing}: {}: {said}", output.status))
-        }
-    }
-}
-
 fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("pbx/kamailio")
-}
-
-fn target_dir() -> PathBuf {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(dir) => PathBuf::from(dir),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
-    }
 }

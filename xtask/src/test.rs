@@ -3,9 +3,9 @@
 use crate::step::{self, Steps, cargo, command, run_tests};
 use crate::{USAGE, target, tidy, tools};
 
-const STEPS: [&str; 12] = [
-    "tools", "fmt", "tidy", "deny", "kafka", "sdks", "sip", "clippy", "doc", "test", "release",
-    "demo",
+const STEPS: [&str; 13] = [
+    "tools", "fmt", "tidy", "deny", "kafka", "sdks", "sip", "servers", "clippy", "doc", "test",
+    "release", "demo",
 ];
 
 /// A demo takes about a minute; one that hangs is ended after these seconds.
@@ -94,6 +94,16 @@ fn run_all(skipped: Vec<String>) -> Result<(), String> {
             "ringback-tests",
             "--bin",
             "sip",
+        ]))
+    })?;
+    steps.run("servers", |_| {
+        step::run(&mut cargo(&[
+            "run",
+            "--locked",
+            "--package",
+            "ringback-tests",
+            "--bin",
+            "servers",
         ]))
     })?;
     steps.run("clippy", |_| {

@@ -74,19 +74,20 @@ impl AuthenticationForm {
                 Ok(Authentication::None)
             }
             "basic" => {
-                only(form, method, &["username", PASSWORD])?;
                 let old = match current {
                     Authentication::Basic { username, password } => Some((username, password)),
                     _ => None,
                 };
-                let username = match (text(form, "username")?, old) {
-                    (Some(new), _) => check_username(new)?.to_owned(),
-                    (None, Some((old, _))) => old.clone(),
-                    (None, None) => return Err(invalid("basic authentication needs a username")),
-                };
-                let old = old.map(|(_, password)| password);
-                let password = secret(form, PASSWORD, old, vault, check_password)?;
+                let (username, password) = login(form, method, old, vault)?;
                 Ok(Authentication::Basic { username, password })
+            }
+            "digest" => {
+                let old = match current {
+                    Authentication::Digest { username, password } => Some((username, password)),
+                    _ => None,
+                };
+                let (username, password) = login(form, method, old, vault)?;
+                Ok(Authentication::Digest { username, password })
             }
             "bearer" => {
                 only(form, method, &[TOKEN])?;
@@ -98,7 +99,7 @@ impl AuthenticationForm {
                 Ok(Authentication::Bearer { token })
             }
             _ => Err(invalid(
-                "the authentication method must be none, basic or bearer",
+                "the authentication method must be none, basic, digest or bearer",
             )),
         }
     }
@@ -110,7 +111,7 @@ pub(crate) fn view(authentication: &Authentication) -> Value {
     let set = json!({ "set": true });
     match authentication {
         Authentication::None => json!({ "method": method }),
-        Authentication::Basic { username, .. } => {
+        Authentication::Basic { username, .. } | Authentication::Digest { username, .. } => {
             json!({ "method": method, "username": username, PASSWORD: set })
         }
         Authentication::Bearer { .. } => json!({ "method": method, TOKEN: set }),
@@ -128,6 +129,14 @@ pub(crate) fn reseal(
             vault
                 .renew(password, PASSWORD)?
                 .map(|password| Authentication::Basic {
+                    username: username.clone(),
+                    password,
+                })
+        }
+        Authentication::Digest { username, password } => {
+            vault
+                .renew(password, PASSWORD)?
+                .map(|password| Authentication::Digest {
                     username: username.clone(),
                     password,
                 })
@@ -154,6 +163,10 @@ pub(crate) fn transfer(
             username: username.clone(),
             password: carry(password, PASSWORD)?,
         },
+        Authentication::Digest { username, password } => Authentication::Digest {
+            username: username.clone(),
+            password: carry(password, PASSWORD)?,
+        },
         Authentication::Bearer { token } => Authentication::Bearer {
             token: carry(token, TOKEN)?,
         },
@@ -175,6 +188,13 @@ pub(crate) fn same(
         (
             Authentication::Basic { username, password },
             Authentication::Basic {
+                username: other,
+                password: others,
+            },
+        )
+        | (
+            Authentication::Digest { username, password },
+            Authentication::Digest {
                 username: other,
                 password: others,
             },
@@ -215,6 +235,26 @@ fn text<'a>(form: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>,
     }
 }
 
+/// User name and password, of which those that are not mentioned are kept.
+fn login(
+    form: &Map<String, Value>,
+    method: &str,
+    old: Option<(&String, &Sealed)>,
+    vault: &Vault<'_>,
+) -> Result<(String, Sealed), Problem> {
+    only(form, method, &["username", PASSWORD])?;
+    let username = match (text(form, "username")?, old) {
+        (Some(new), _) => check_username(new)?.to_owned(),
+        (None, Some((old, _))) => old.clone(),
+        (None, None) => {
+            return Err(invalid(format!("{method} authentication needs a username")));
+        }
+    };
+    let old = old.map(|(_, password)| password);
+    let password = secret(form, PASSWORD, old, vault, check_password)?;
+    Ok((username, password))
+}
+
 fn secret(
     form: &Map<String, Value>,
     name: &'static str,
@@ -239,7 +279,8 @@ fn secret(
     }
 }
 
-/// RFC 7617 §2: no colon, no control characters.
+/// RFC 7617 §2: no colon, no control characters. For Digest a colon would make the end of the name
+/// ambiguous in what is hashed (RFC 7616 §3.4.2).
 fn check_username(text: &str) -> Result<&str, Problem> {
     let legal = !text.is_empty() && !text.contains(':') && !text.chars().any(char::is_control);
     match legal && text.len() <= TEXT_BYTES_MAX {
@@ -320,6 +361,30 @@ mod tests {
     }
 
     #[test]
+    fn digest_has_a_password_of_its_own() {
+        let form = json!({"method": "digest", "username": "Jäsøn Doe", "password": "hunter2"});
+        let digest = apply(&Authentication::None, form).unwrap();
+        let shown = json!({"method": "digest", "username": "Jäsøn Doe", "password": {"set": true}});
+        assert_eq!(view(&digest), shown);
+        assert_eq!(apply(&digest, shown).unwrap(), digest);
+        assert!(apply(&basic(), json!({"method": "digest", "username": "x"})).is_err());
+        let keys = keys("new");
+        let vault = Vault {
+            keys: &keys,
+            webhook: WEBHOOK,
+        };
+        let renewed = reseal(&digest, &vault).unwrap().unwrap();
+        assert!(same((&digest, &vault), (&renewed, &vault)).unwrap());
+        assert!(!same((&basic(), &vault), (&renewed, &vault)).unwrap());
+        let elsewhere = Vault {
+            keys: &keys,
+            webhook: Uuid::from_u128(8),
+        };
+        let moved = transfer(&renewed, &vault, &elsewhere).unwrap();
+        assert!(same((&moved, &elsewhere), (&digest, &vault)).unwrap());
+    }
+
+    #[test]
     fn a_change_of_method_needs_its_secret() {
         assert!(apply(&basic(), json!({"method": "bearer"})).is_err());
         let bearer = apply(&basic(), json!({"method": "bearer", "token": "t0ken"})).unwrap();
@@ -335,6 +400,8 @@ mod tests {
             json!(["hunter2"]),
             json!({"method": "hunter2"}),
             json!({"method": "basic", "username": "a:hunter2", "password": ""}),
+            json!({"method": "digest", "username": "a:hunter2", "password": ""}),
+            json!({"method": "digest", "username": "a", "token": "hunter2"}),
             json!({"method": "basic", "username": "a", "password": 2, "hunter2": 1}),
             json!({"method": "basic", "username": "a", "password": {"set": "hunter2"}}),
             json!({"method": "basic", "username": "a", "password": "hunter2\n"}),

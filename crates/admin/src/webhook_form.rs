@@ -269,7 +269,10 @@ fn warnings(webhook: &Webhook) -> Vec<&'static str> {
     }
     if is_plain(&webhook.url) {
         warnings.push(match webhook.authentication {
-            Authentication::None => "the URL is plain http: events travel unencrypted; use https",
+            // Digest keeps the password to itself.
+            Authentication::None | Authentication::Digest { .. } => {
+                "the URL is plain http: events travel unencrypted; use https"
+            }
             _ => "the URL is plain http: events and the credentials travel unencrypted; use https",
         });
     }

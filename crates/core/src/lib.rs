@@ -13,6 +13,7 @@ pub mod admission;
 pub mod catalogue;
 pub mod clock;
 pub mod cloudevent;
+pub mod digest;
 pub mod directory;
 pub mod event;
 pub mod health;

@@ -126,6 +126,13 @@ pub enum Authentication {
         /// Sealed with field `password`.
         password: Sealed,
     },
+    /// HTTP Digest (RFC 7616), see [`crate::digest`].
+    Digest {
+        /// Without a colon: what is hashed ends the name with one (RFC 7616 §3.4.2).
+        username: String,
+        /// Sealed with field `password`.
+        password: Sealed,
+    },
     /// HTTP Bearer (RFC 6750 §2.1).
     Bearer {
         /// Sealed with field `token`.
@@ -139,6 +146,7 @@ impl Authentication {
         match self {
             Self::None => "none",
             Self::Basic { .. } => "basic",
+            Self::Digest { .. } => "digest",
             Self::Bearer { .. } => "bearer",
         }
     }

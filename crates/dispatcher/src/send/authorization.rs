@@ -1,21 +1,41 @@
-//! How a request authenticates (contract R3).
+//! How a request authenticates (contract R3), and what a 401 says about that.
 
 use base64::Engine as _;
-use http::header::HeaderValue;
+use http::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use ringback_core::digest::schemes_asked_for;
+use ringback_core::verdict::Outcome;
 use ringback_core::webhook::{Authentication, Webhook};
 
 use super::headers::value;
-use super::{Http, Unsendable};
+use super::{Answer, Http, Post, Unsendable};
 
 impl Http {
-    /// The `Authorization` header (contract R3): RFC 7617 §2, RFC 6750 §2.1. Digest (RFC 7616) needs
-    /// the receiver's challenge, and takes its place here.
+    /// The whole exchange of an attempt: one request, but for Digest.
+    pub(super) async fn exchange(
+        &self,
+        webhook: &Webhook,
+        post: Post,
+    ) -> Result<Answer, Unsendable> {
+        if let Authentication::Digest { username, password } = &webhook.authentication {
+            return self
+                .post_with_digest(webhook, username, password, post)
+                .await;
+        }
+        let mut answer = self.post(&post).await;
+        if answer.outcome == Outcome::Status(401) {
+            answer.error = Some(unauthorized(&webhook.authentication, &answer.headers));
+        }
+        Ok(answer)
+    }
+
+    /// The `Authorization` header (contract R3): RFC 7617 §2, RFC 6750 §2.1. Digest needs the receiver's
+    /// challenge, and adds its own, see [`super::digest`].
     pub(super) fn authorization(
         &self,
         webhook: &Webhook,
     ) -> Result<Option<HeaderValue>, Unsendable> {
         let text = match &webhook.authentication {
-            Authentication::None => return Ok(None),
+            Authentication::None | Authentication::Digest { .. } => return Ok(None),
             Authentication::Basic { username, password } => {
                 let password = self.keys.open(password, webhook.id, "password")?;
                 let pair = format!("{username}:{}", password.expose());
@@ -33,4 +53,32 @@ impl Http {
         };
         value(text, "authentication secret").map(Some)
     }
+}
+
+/// What a 401 means when no challenge is replied to.
+fn unauthorized(authentication: &Authentication, headers: &HeaderMap) -> String {
+    let asked = headers.get_all(WWW_AUTHENTICATE);
+    let asked = schemes_asked_for(asked.iter().map(HeaderValue::as_bytes));
+    let (had, method) = match authentication {
+        Authentication::None => {
+            return match asked.is_empty() {
+                true => "the receiver wants credentials, and the webhook has none".to_owned(),
+                false => {
+                    format!("the receiver wants credentials ({asked}), and the webhook has none")
+                }
+            };
+        }
+        Authentication::Basic { .. } => ("Basic", "basic"),
+        Authentication::Bearer { .. } => ("Bearer", "bearer"),
+        Authentication::Digest { .. } => ("Digest", "digest"),
+    };
+    let same = |name: &str| name.eq_ignore_ascii_case(method);
+    match asked.is_empty() || asked.split(", ").any(same) {
+        true => refused(had),
+        false => format!("{}; it asks for {asked}", refused(had)),
+    }
+}
+
+pub(super) fn refused(how: &str) -> String {
+    format!("the receiver refused the credentials ({how})")
 }

@@ -6,10 +6,14 @@
 //! | `headers` | what a request says |
 //! | `authorization` | how it authenticates |
 //! | `signature` | what it is signed with |
+//! | `digest` | the same for Digest, which may take a second request |
+//! | `challenges` | what receivers said for that, kept |
 //! | `response` | what came back |
 
 mod authorization;
+mod challenges;
 mod client;
+mod digest;
 mod headers;
 mod response;
 mod signature;
@@ -17,7 +21,7 @@ mod signature;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::RETRY_AFTER;
+use http::header::{HeaderMap, RETRY_AFTER};
 use ringback_core::record::Delivery;
 use ringback_core::secret::{KeyRing, SecretError};
 use ringback_core::signature::InvalidKey;
@@ -26,6 +30,7 @@ use ringback_core::verdict::{Outcome, parse_retry_after};
 use ringback_core::webhook::{Format, Webhook};
 use uuid::Uuid;
 
+use self::challenges::Challenges;
 use self::response::{chain, classify, read};
 use self::signature::{Signers, WEBHOOK_SIGNATURE};
 use crate::config::Config;
@@ -47,6 +52,7 @@ pub struct Http {
     client: reqwest::Client,
     keys: KeyRing,
     signers: Signers,
+    challenges: Challenges,
     timeout: Duration,
 }
 
@@ -90,6 +96,7 @@ impl Http {
             client,
             keys,
             signers: Signers::default(),
+            challenges: Challenges::new()?,
             timeout: config.timeout,
         })
     }
@@ -113,34 +120,85 @@ impl Transport for Http {
             headers.insert(WEBHOOK_SIGNATURE, value);
         }
         let began = Instant::now();
+        let post = Post {
+            url,
+            headers,
+            body,
+            began,
+            now,
+        };
+        let answer = self.exchange(webhook, post).await?;
+        Ok(Sent {
+            outcome: answer.outcome,
+            error: answer.error,
+            response: answer.response,
+            took: began.elapsed(),
+            retry_after: answer.retry_after,
+        })
+    }
+}
+
+/// A request that can be made again within the same attempt.
+struct Post {
+    url: url::Url,
+    headers: HeaderMap,
+    body: Bytes,
+    /// When the attempt began: its time runs from there, whichever request of it this is.
+    began: Instant,
+    /// The time of that.
+    now: Timestamp,
+}
+
+/// What came of one request.
+struct Answer {
+    outcome: Outcome,
+    error: Option<String>,
+    response: Option<String>,
+    retry_after: Option<Duration>,
+    headers: HeaderMap,
+}
+
+impl Http {
+    async fn post(&self, post: &Post) -> Answer {
         let request = self
             .client
-            .post(url)
-            .headers(headers)
-            .body(body)
-            .timeout(self.timeout);
-        let mut retry_after = None;
-        let (outcome, error, response) = match request.send().await {
-            Ok(response) => {
-                let status = response.status().as_u16();
-                let header = response.headers().get(RETRY_AFTER);
-                retry_after = header
-                    .and_then(|value| value.to_str().ok())
-                    .and_then(|text| parse_retry_after(text, now + began.elapsed()));
-                match read(response).await {
-                    Ok(body) => (Outcome::Status(status), None, body),
-                    // R11: an answer that breaks off is a failed attempt, whatever its status.
-                    Err(error) => (classify(&error), Some(chain(&error)), None),
-                }
-            }
-            Err(error) => (classify(&error), Some(chain(&error)), None),
+            .post(post.url.clone())
+            .headers(post.headers.clone())
+            .body(post.body.clone())
+            .timeout(self.timeout.saturating_sub(post.began.elapsed()));
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return failed(&error, HeaderMap::new()),
         };
-        Ok(Sent {
-            outcome,
-            error,
-            response,
-            took: began.elapsed(),
-            retry_after,
-        })
+        let status = response.status().as_u16();
+        let headers = std::mem::take(response.headers_mut());
+        let retry_after = headers
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| parse_retry_after(text, post.now + post.began.elapsed()));
+        match read(response).await {
+            Ok(response) => Answer {
+                outcome: Outcome::Status(status),
+                error: None,
+                response,
+                retry_after,
+                headers,
+            },
+            // R11: an answer that breaks off is a failed attempt, whatever its status.
+            Err(error) => Answer {
+                retry_after,
+                ..failed(&error, headers)
+            },
+        }
+    }
+}
+
+fn failed(error: &reqwest::Error, headers: HeaderMap) -> Answer {
+    Answer {
+        outcome: classify(error),
+        error: Some(chain(error)),
+        response: None,
+        retry_after: None,
+        headers,
     }
 }

@@ -119,7 +119,9 @@ pub fn check_secrets<S: Log>(source: &S, keys: &KeyRing) -> Result<(), MoveError
         }
         match &webhook.authentication {
             Authentication::None => {}
-            Authentication::Basic { password, .. } => opens(password, "password")?,
+            Authentication::Basic { password, .. } | Authentication::Digest { password, .. } => {
+                opens(password, "password")?;
+            }
             Authentication::Bearer { token } => opens(token, "token")?,
         }
     }

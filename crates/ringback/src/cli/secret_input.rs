@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::Failure;
 
-/// Where a password is looked for when basic authentication is asked for without one.
+/// Where a password is looked for when basic or digest authentication is asked for without one.
 const PASSWORD_ENV: &str = "RINGBACK_WEBHOOK_PASSWORD";
 /// The same for the token of bearer authentication.
 const TOKEN_ENV: &str = "RINGBACK_WEBHOOK_TOKEN";
@@ -22,6 +22,7 @@ const BYTES_MAX: u64 = 64 * 1024;
 pub(crate) enum Method {
     None,
     Basic,
+    Digest,
     Bearer,
 }
 
@@ -29,13 +30,13 @@ pub(crate) enum Method {
 #[derive(Args)]
 #[command(next_help_heading = "Authentication of the requests")]
 pub(crate) struct AuthenticationArgs {
-    /// The method; basic and bearer follow from their options
+    /// The method; basic and bearer follow from their options, digest must be asked for
     #[arg(long, value_enum, value_name = "METHOD")]
     auth: Option<Method>,
-    /// User name for basic authentication
+    /// User name for basic and digest authentication
     #[arg(long, value_name = "NAME")]
     username: Option<String>,
-    /// Password for basic authentication (visible in the list of processes: better from a file,
+    /// Password for basic and digest authentication (visible in the list of processes: better from a file,
     /// standard input, or RINGBACK_WEBHOOK_PASSWORD)
     #[arg(long, value_name = "TEXT", group = "secret")]
     password: Option<String>,
@@ -60,20 +61,21 @@ pub(crate) struct AuthenticationArgs {
 impl AuthenticationArgs {
     /// The authentication as the API takes it; `None` when no option is about it.
     pub(crate) fn read(&self) -> Result<Option<Value>, Failure> {
-        let basic = self.username.is_some()
+        let login = self.username.is_some()
             || self.password.is_some()
             || self.password_file.is_some()
             || self.password_stdin;
         let bearer = self.token.is_some() || self.token_file.is_some() || self.token_stdin;
-        let method = match (self.auth, basic, bearer) {
+        let method = match (self.auth, login, bearer) {
             (None, false, false) => return Ok(None),
             (_, true, true) => {
                 return Err(Failure::usage(
-                    "choose basic or bearer authentication, not both",
+                    "choose basic or digest, or bearer authentication, not both",
                 ));
             }
             (Some(Method::None), false, false) => Method::None,
             (Some(Method::Basic) | None, true, false) => Method::Basic,
+            (Some(Method::Digest), true, false) => Method::Digest,
             (Some(Method::Bearer) | None, false, true) => Method::Bearer,
             (Some(method), false, false) => method,
             (Some(_), _, _) => {
@@ -90,8 +92,12 @@ impl AuthenticationArgs {
         };
         match method {
             Method::None => put("method", Some("none".to_owned())),
-            Method::Basic => {
-                put("method", Some("basic".to_owned()));
+            Method::Basic | Method::Digest => {
+                let name = match method {
+                    Method::Digest => "digest",
+                    _ => "basic",
+                };
+                put("method", Some(name.to_owned()));
                 put("username", self.username.clone());
                 let Self {
                     password,
@@ -125,6 +131,15 @@ impl AuthenticationArgs {
             }
         }
         Ok(Some(form.into()))
+    }
+
+    /// Fits what was read to the webhook that is changed: a new user name or password alone makes no
+    /// Digest webhook a Basic one, whose requests would carry the password.
+    pub(crate) fn fit(&self, form: &mut Value, current: &Value) {
+        let digest = current["method"] == "digest" && form["method"] == "basic";
+        if let (None, true, Some(form)) = (self.auth, digest, form.as_object_mut()) {
+            form.remove("method");
+        }
     }
 }
 

@@ -260,6 +260,14 @@ async fn set_changes_only_what_is_given() {
         "webhook add acme cdr --url https://a.example.com/ --username pbx --password-file {file}"
     ))
     .await;
+    // Digest is asked for once, and stays.
+    rig.ok(&format!(
+        "webhook add acme crm --url https://a.example.com/ --auth digest --username pbx --password-file {file}"
+    ))
+    .await;
+    rig.ok("webhook set acme crm --username pbx-2").await;
+    let digest = rig.ok("webhook show acme crm").await;
+    assert!(digest.contains("digest, as pbx-2"), "{digest}");
     let before = rig.json("webhook show acme cdr").await;
     let shown = rig.ok("webhook show acme cdr").await;
     assert!(

@@ -307,7 +307,11 @@ async fn show(args: NamedArgs) -> Result<String, Failure> {
     }
     let authentication = &webhook["authentication"];
     let method = match authentication["username"].as_str() {
-        Some(username) => format!("basic, as {}", clean(username)),
+        Some(username) => format!(
+            "{}, as {}",
+            text(&authentication["method"]),
+            clean(username)
+        ),
         None => text(&authentication["method"]),
     };
     let limit = match webhook["rate_limit"].as_u64() {
@@ -362,6 +366,10 @@ async fn set(args: SetArgs) -> Result<String, Failure> {
     let current = client.get(&path, &[]).await?;
     // What we have not seen is not overwritten.
     let etag = current.etag.unwrap_or_default();
+    if let Some(form) = form.get_mut("authentication") {
+        args.authentication
+            .fit(form, &current.body["authentication"]);
+    }
     let webhook = client.patch(&path, &etag, &form.into()).await?.body;
     if args.connection.json {
         return Ok(table::json(&webhook));
