@@ -22,6 +22,7 @@ pub mod log;
 pub mod record;
 pub mod schedule;
 pub mod secret;
+pub mod target;
 pub mod time;
 pub mod topics;
 pub mod tracker;

@@ -5,23 +5,30 @@
 //! | `client` | connections: what is reached, and how |
 //! | `headers` | what a request says |
 //! | `authorization` | how it authenticates |
+//! | `resolver` | names to addresses that may be dialled |
 //! | `response` | what came back |
 
 mod authorization;
 mod client;
 mod headers;
+mod resolver;
 mod response;
+#[cfg(test)]
+mod tests;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use ringback_core::record::Delivery;
 use ringback_core::secret::{KeyRing, SecretError};
+use ringback_core::target::{Reach, Unreachable};
 use ringback_core::time::Timestamp;
 use ringback_core::verdict::{Outcome, parse_retry_after};
 use ringback_core::webhook::{Format, Webhook};
 
+use self::resolver::{Lookup, refusal};
 use self::response::{chain, classify, read};
 use crate::config::Config;
 
@@ -40,6 +47,7 @@ pub trait Transport: Send + Sync + 'static {
 /// HTTP over kept connections.
 pub struct Http {
     client: reqwest::Client,
+    reach: Arc<Reach>,
     keys: KeyRing,
     timeout: Duration,
 }
@@ -68,17 +76,23 @@ pub enum Unsendable {
     /// Something that a header must carry has characters that it cannot.
     #[error("the {0} cannot stand in an HTTP header; set it again")]
     Header(&'static str),
-    /// The webhook's URL cannot be used.
-    #[error("the URL cannot be used: {0}")]
-    Url(String),
+    /// The webhook's URL breaks the rules, or leads where nothing may be sent.
+    #[error(transparent)]
+    Target(#[from] Unreachable),
 }
 
 impl Http {
     /// A client with these settings; `keys` open the webhooks' secrets.
     pub fn new(config: &Config, keys: KeyRing) -> Result<Self, String> {
-        let client = client::build(config)?;
+        Self::resolving(config, keys, resolver::system())
+    }
+
+    fn resolving(config: &Config, keys: KeyRing, lookup: Lookup) -> Result<Self, String> {
+        let reach = Arc::new(config.reach());
+        let client = client::build(config, reach.clone(), lookup)?;
         Ok(Self {
             client,
+            reach,
             keys,
             timeout: config.timeout,
         })
@@ -93,7 +107,7 @@ impl Transport for Http {
         body: Bytes,
         now: Timestamp,
     ) -> Result<Sent, Unsendable> {
-        let url = url::Url::parse(&webhook.url).map_err(|e| Unsendable::Url(e.to_string()))?;
+        let url = self.reach.check(&webhook.url)?;
         let headers = self.headers(webhook, delivery, now)?;
         let body = match webhook.format {
             Format::Standard => body,
@@ -120,7 +134,10 @@ impl Transport for Http {
                     Err(error) => (classify(&error), Some(chain(&error)), None),
                 }
             }
-            Err(error) => (classify(&error), Some(chain(&error)), None),
+            Err(error) => match refusal(&error) {
+                Some(refusal) => return Err(refusal.into()),
+                None => (classify(&error), Some(chain(&error)), None),
+            },
         };
         Ok(Sent {
             outcome,
