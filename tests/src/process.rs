@@ -174,6 +174,8 @@ fn spawn(
     }
     process.args(["--set", &format!("admin.operator_token={OPERATOR}")]);
     process.args(["--set", "telemetry.log=warn"]);
+    // The receivers of the tests.
+    process.args(["--set", "dispatcher.allow_networks=[\"loopback\"]"]);
     for setting in settings {
         process.args(["--set", setting]);
     }

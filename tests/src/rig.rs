@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringback_admin::AdminState;
+use ringback_core::address::Opening;
 use ringback_core::health::HealthPolicy;
 use ringback_core::log::Log;
 use ringback_core::schedule::Schedule;
@@ -101,8 +102,10 @@ impl<L: Log> Rig<L> {
     pub async fn start_with(
         log: L,
         schedule: Schedule,
-        config: ringback_dispatcher::Config,
+        mut config: ringback_dispatcher::Config,
     ) -> Self {
+        config.allow_networks.get_or_insert(vec![Opening::LOOPBACK]);
+        let reach = config.reach();
         let problems = tokio::task::spawn_blocking({
             let log = log.clone();
             move || log.create_topics()
@@ -121,6 +124,7 @@ impl<L: Log> Rig<L> {
         let (admin, listener) = listen().await;
         let admin_config = ringback_admin::Config {
             operator_token: OPERATOR.to_owned().into(),
+            reach,
             ..Default::default()
         };
         let state = AdminState::new(

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use ringback_core::secret::Secret;
+use ringback_core::target::Reach;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::state::StartError;
@@ -25,6 +26,9 @@ pub struct Config {
     /// Refuse webhooks with plain `http://` URLs (contract R3). Otherwise they are accepted with a
     /// warning.
     pub forbid_http: bool,
+    /// Where webhooks may lead: the dispatcher's policy, which whoever starts both hands over.
+    #[serde(skip)]
+    pub reach: Reach,
 }
 
 impl Default for Config {
@@ -34,6 +38,7 @@ impl Default for Config {
             operator_token: OperatorToken::default(),
             operator_token_file: None,
             forbid_http: false,
+            reach: Reach::default(),
         }
     }
 }

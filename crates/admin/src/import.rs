@@ -7,7 +7,7 @@ use ringback_core::account::Token;
 use ringback_core::log::{Log, Revision};
 use ringback_core::secret::{KeyRing, Secret};
 use ringback_core::topics::Role;
-use ringback_core::webhook::{Tenant, Webhook, check_url};
+use ringback_core::webhook::{Tenant, Webhook};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -116,7 +116,7 @@ impl<L: Log> Import<'_, L> {
     fn webhook(&mut self, webhook: &Webhook) -> Result<(), Problem> {
         let what = format!("webhook {} of tenant {}", webhook.name, webhook.tenant);
         // It may be written by hand: the rules of the API hold.
-        let url = check_url(&webhook.url)?;
+        let url = self.admin.config.reach.check(&webhook.url)?;
         if self.admin.config.forbid_http && url.scheme() == "http" {
             let detail = format!("{what}: plain http URLs are forbidden here (admin.forbid_http)");
             return Err(Problem::invalid("http_forbidden", detail));

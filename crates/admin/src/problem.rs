@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use ringback_core::event::InvalidEvent;
 use ringback_core::log::LogError;
 use ringback_core::secret::SecretError;
+use ringback_core::target::Unreachable;
 use ringback_core::webhook::InvalidWebhook;
 use serde_json::{Map, Value, json};
 
@@ -92,6 +93,18 @@ impl From<InvalidEvent> for Problem {
 impl From<InvalidWebhook> for Problem {
     fn from(error: InvalidWebhook) -> Self {
         Self::invalid("invalid_field", error.to_string())
+    }
+}
+
+/// What API, command line and dispatcher say of a URL alike.
+impl From<Unreachable> for Problem {
+    fn from(error: Unreachable) -> Self {
+        let code = match &error {
+            Unreachable::Url(_) => "invalid_field",
+            Unreachable::Address(_) | Unreachable::Name { .. } => "address_refused",
+            Unreachable::Port(_) => "port_refused",
+        };
+        Self::invalid(code, error.to_string()).with("field", "url")
     }
 }
 

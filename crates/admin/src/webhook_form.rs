@@ -10,10 +10,11 @@ use ringback_core::event::TenantId;
 use ringback_core::health::State;
 use ringback_core::schedule::check_waits;
 use ringback_core::secret::{KeyRing, Secret};
+use ringback_core::target::Reach;
 use ringback_core::time::{Timestamp, duration_label, parse_duration};
 use ringback_core::verdict::Acknowledge;
 use ringback_core::webhook::{
-    Authentication, CONFIG_VERSION, Format, Pattern, Webhook, WebhookName, check_url,
+    Authentication, CONFIG_VERSION, Format, Pattern, Webhook, WebhookName,
 };
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
@@ -81,6 +82,8 @@ pub(crate) struct Making<'a> {
     pub(crate) keys: &'a KeyRing,
     pub(crate) now: Timestamp,
     pub(crate) forbid_http: bool,
+    /// Where it may lead.
+    pub(crate) reach: &'a Reach,
     /// The waits that a webhook's own schedule is drawn from.
     pub(crate) tiers: &'a [Duration],
 }
@@ -192,7 +195,7 @@ impl WebhookChange {
             next.subscription = read_patterns(patterns, &current.name)?;
         }
         if let Some(url) = &self.url {
-            next.url = check_url(url)?.into();
+            next.url = making.reach.check(url)?.into();
         }
         if let Some(form) = &self.authentication {
             let vault = Vault {
@@ -376,6 +379,7 @@ mod tests {
             keys: &keys.unwrap(),
             now: Timestamp::from_millis(1000),
             forbid_http,
+            reach: &Reach::default(),
             tiers: &TIERS,
         };
         let form: NewWebhook = serde_json::from_value(form).unwrap();
@@ -421,6 +425,7 @@ mod tests {
             keys: &keys.unwrap(),
             now: webhook.created,
             forbid_http: true,
+            reach: &Reach::default(),
             tiers: &TIERS,
         };
         let paused = off.apply(&webhook, &making).unwrap();
@@ -449,6 +454,7 @@ mod tests {
             keys: &keys.unwrap(),
             now: webhook.created,
             forbid_http: false,
+            reach: &Reach::default(),
             tiers: &TIERS,
         };
         let change = |body: Value| serde_json::from_value::<WebhookChange>(body).unwrap();

@@ -349,6 +349,7 @@ fn making<L: Log>(admin: &Admin<L>) -> Making<'_> {
         keys: &admin.keys,
         now: admin.clock.now(),
         forbid_http: admin.config.forbid_http,
+        reach: &admin.config.reach,
         tiers: admin.log.topics().tiers(),
     }
 }

@@ -16,6 +16,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use ringback_core::account::Token;
+use ringback_core::address::Opening;
 use ringback_core::event::TenantId;
 use ringback_core::log::Log;
 use ringback_core::schedule::Schedule;
@@ -103,7 +104,10 @@ impl<L: Log> Pipeline<L> {
         let token = configure(log, urls);
         let metrics = Metrics::new();
         let environment = Environment {
-            config: ringback_dispatcher::Config::default(),
+            config: ringback_dispatcher::Config {
+                allow_networks: Some(vec![Opening::LOOPBACK]),
+                ..Default::default()
+            },
             schedule: Schedule::default(),
             clock: ringback_log::system_clock(),
             metrics: metrics.clone(),

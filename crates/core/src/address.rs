@@ -55,7 +55,7 @@ impl fmt::Display for Kind {
 
 /// An address that a webhook may not be reached at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{address} is a {kind} address; an operator can open its network")]
+#[error("{address}, a {kind} address; an operator can open it with dispatcher.allow_networks")]
 pub struct Refused {
     /// Which.
     pub address: IpAddr,
@@ -187,7 +187,7 @@ pub struct Network {
 /// A text that is no network.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "{0:?} is no network: use an address and a prefix without further bits, like 10.0.0.0/8 or fd00::/8"
+    "{0:?} is no network: use an address and a prefix without further bits, like 10.0.0.0/8 or fd00::/8, or loopback, private, link-local, carrier-nat"
 )]
 pub struct InvalidNetwork(String);
 
@@ -269,25 +269,92 @@ impl fmt::Display for Network {
     }
 }
 
+/// What an operator opens: a network, or all addresses of a kind.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Opening {
+    /// These addresses, of whatever kind.
+    Network(Network),
+    /// All addresses of this kind. Cloud metadata within a private network stays closed.
+    Kind(Kind),
+}
+
+impl Opening {
+    /// This machine.
+    pub const LOOPBACK: Self = Self::Kind(Kind::Loopback);
+
+    /// Kinds that are opened by name. What else there is, nobody needs whole.
+    const NAMED: [(&str, Kind); 4] = [
+        ("loopback", Kind::Loopback),
+        ("private", Kind::Private),
+        ("link-local", Kind::LinkLocal),
+        ("carrier-nat", Kind::CarrierNat),
+    ];
+
+    fn opens(self, address: IpAddr, kind: Kind) -> bool {
+        match self {
+            Self::Network(network) => network.contains(address),
+            Self::Kind(opened) => opened == kind,
+        }
+    }
+}
+
+impl FromStr for Opening {
+    type Err = InvalidNetwork;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
+        let named = Self::NAMED.iter().find(|(name, _)| *name == text);
+        match named {
+            Some((_, kind)) => Ok(Self::Kind(*kind)),
+            None => text.parse().map(Self::Network),
+        }
+    }
+}
+
+impl TryFrom<String> for Opening {
+    type Error = InvalidNetwork;
+
+    fn try_from(text: String) -> Result<Self, InvalidNetwork> {
+        text.parse()
+    }
+}
+
+impl From<Opening> for String {
+    fn from(opening: Opening) -> Self {
+        opening.to_string()
+    }
+}
+
+impl fmt::Display for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(network) => network.fmt(f),
+            Self::Kind(kind) => {
+                let named = Self::NAMED.iter().find(|(_, named)| named == kind);
+                f.write_str(named.map_or("", |(name, _)| name))
+            }
+        }
+    }
+}
+
 /// Where webhooks may be.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AddressPolicy {
-    /// Networks that are open although they are not of the internet.
-    allowed: Vec<Network>,
+    /// What is open although it is not of the internet.
+    opened: Vec<Opening>,
 }
 
 impl AddressPolicy {
-    /// The internet, and these networks.
-    pub fn allowing(allowed: Vec<Network>) -> Self {
-        Self { allowed }
+    /// The internet, and what is opened besides.
+    pub fn opening(opened: Vec<Opening>) -> Self {
+        Self { opened }
     }
 
     /// Whether a webhook may be reached at an address. Asked about the address that is then dialled,
     /// after resolution: a name may resolve to another one the next time.
     pub fn check(&self, address: IpAddr) -> Result<(), Refused> {
         match kind_of(address) {
-            Some(kind) if !self.allowed.iter().any(|network| network.contains(address)) => {
+            Some(kind) if !self.opened.iter().any(|open| open.opens(address, kind)) => {
                 Err(Refused { address, kind })
             }
             _ => Ok(()),
@@ -391,7 +458,7 @@ mod tests {
             for (form, otherwise) in forms(v4).into_iter().zip(otherwise) {
                 let expected = kind_of(v4.into()).or(otherwise);
                 prop_assert_eq!(kind_of(form.into()), expected, "{} {}", v4, form);
-                prop_assert!(AddressPolicy::allowing(vec![open]).check(form.into()).is_ok());
+                prop_assert!(AddressPolicy::opening(vec![Opening::Network(open)]).check(form.into()).is_ok());
             }
         }
 
@@ -415,7 +482,7 @@ mod tests {
 
     #[test]
     fn operators_open_networks() {
-        let policy = AddressPolicy::allowing(vec![
+        let policy = AddressPolicy::opening(vec![
             "10.1.0.0/16".parse().unwrap(),
             "fd00:1::/32".parse().unwrap(),
             "127.0.0.1".parse().unwrap(),
@@ -434,15 +501,47 @@ mod tests {
             assert!(check(closed).is_err(), "{closed}");
         }
         let everything =
-            AddressPolicy::allowing(vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]);
+            AddressPolicy::opening(vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]);
         for open in ["169.254.169.254", "::1", "224.0.0.1"] {
             assert_eq!(everything.check(open.parse().unwrap()), Ok(()));
         }
         let text = check("10.2.0.1").unwrap_err().to_string();
         assert_eq!(
             text,
-            "10.2.0.1 is a private address; an operator can open its network"
+            "10.2.0.1, a private address; an operator can open it with dispatcher.allow_networks"
         );
+    }
+
+    /// A kind is opened in every form of its addresses, and nothing with it that only lies within.
+    #[test]
+    fn operators_open_kinds() {
+        for (name, opened, closed) in [
+            (
+                "loopback",
+                "127.0.0.1 127.9.9.9 ::1 ::ffff:127.0.0.1 64:ff9b::7f00:1",
+                "0.0.0.0 10.0.0.1 ::",
+            ),
+            (
+                "private",
+                "10.0.0.1 172.16.0.1 192.168.1.1 fd00:1::1",
+                "127.0.0.1 fd00:ec2::254 100.64.0.1",
+            ),
+            ("link-local", "169.254.1.1 fe80::1", "169.254.169.254"),
+            ("carrier-nat", "100.64.0.1", "100.100.100.200"),
+        ] {
+            let opening: Opening = name.parse().unwrap();
+            assert_eq!(opening.to_string(), name);
+            let policy = AddressPolicy::opening(vec![opening]);
+            for address in opened.split(' ') {
+                assert_eq!(policy.check(address.parse().unwrap()), Ok(()), "{address}");
+            }
+            for address in closed.split(' ') {
+                assert!(policy.check(address.parse().unwrap()).is_err(), "{address}");
+            }
+        }
+        for wrong in ["Loopback", "metadata", "multicast", "localhost", ""] {
+            assert!(wrong.parse::<Opening>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod schedule;
 pub mod secret;
 pub mod signature;
 pub mod signing;
+pub mod target;
 pub mod time;
 pub mod topics;
 pub mod tracker;

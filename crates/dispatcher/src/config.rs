@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ringback_core::address::{AddressPolicy, Opening};
+use ringback_core::target::Reach;
 use ringback_core::time::duration_text;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,11 @@ pub struct Config {
     /// A delivery that would wait longer than this for its webhook is deferred.
     #[serde(with = "duration_text")]
     pub lane_wait: Duration,
+    /// What is open to webhooks besides the internet; `None`: what [`Config::reach`] says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_networks: Option<Vec<Opening>>,
+    /// Ports that are open to webhooks although they belong to other services.
+    pub allow_ports: Vec<u16>,
     /// How long connecting may take.
     #[serde(with = "duration_text")]
     pub connect_timeout: Duration,
@@ -47,6 +54,8 @@ impl Default for Config {
             slots: 4096,
             concurrency: 16,
             lane_wait: Duration::from_secs(2),
+            allow_networks: None,
+            allow_ports: Vec::new(),
             connect_timeout: Duration::from_secs(5),
             timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(90),
@@ -59,6 +68,13 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What webhooks may reach. Without `allow_networks` that is the internet alone: whoever runs
+    /// everything on one machine opens that machine first.
+    pub fn reach(&self) -> Reach {
+        let opened = self.allow_networks.clone().unwrap_or_default();
+        Reach::new(AddressPolicy::opening(opened), self.allow_ports.clone())
+    }
+
     /// What is wrong with these settings, each with the name of its key.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();

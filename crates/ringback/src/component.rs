@@ -110,7 +110,8 @@ enum AnyDispatcher {
 
 impl Running {
     /// Opens the log and starts components; returns when they listen.
-    pub(crate) async fn start(config: Config, components: Components) -> Result<Self, Failure> {
+    pub(crate) async fn start(mut config: Config, components: Components) -> Result<Self, Failure> {
+        config.open_own_machine();
         match config.log.engine {
             Engine::Local => {
                 if components != Components::ALL {
@@ -240,7 +241,8 @@ impl Running {
         if components.admin {
             let (listener, address) = listen(&config.admin.listen, "admin.listen").await?;
             self.addresses.admin = Some(address);
-            let admin = config.admin.clone();
+            let mut admin = config.admin.clone();
+            admin.reach = config.dispatcher.reach();
             let state = AdminState::new(log.clone(), directory, keys, admin, self.metrics.clone())
                 .map_err(Failure::new)?;
             let server = ringback_admin::serve(listener, state, self.shutdown.clone());

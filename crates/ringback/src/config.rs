@@ -17,6 +17,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
+use ringback_core::address::Opening;
 use ringback_core::schedule::Schedule;
 use ringback_core::secret::{KeyRing, Secret};
 use ringback_core::topics::TopicsConfig;
@@ -171,6 +172,16 @@ impl Config {
             true => Ok(config),
             false => Err(report(&mistakes)),
         }
+    }
+
+    /// On the local log everything is on one machine, webhooks to try it with included: unless it is
+    /// configured otherwise, they may be. Tells whether that is so by default.
+    pub(crate) fn open_own_machine(&mut self) -> bool {
+        let opens = self.log.engine == Engine::Local && self.dispatcher.allow_networks.is_none();
+        if opens {
+            self.dispatcher.allow_networks = Some(vec![Opening::LOOPBACK]);
+        }
+        opens
     }
 
     /// Settings of the table of topics.

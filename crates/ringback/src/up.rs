@@ -29,8 +29,9 @@ pub(crate) async fn run(mut config: Config) -> Result<(), Failure> {
         provide_secrets(&mut config, &dir)?;
     }
     let local = config.log.engine == Engine::Local;
+    let loopback = config.open_own_machine();
     run_until_signal(config, Components::ALL, |addresses| {
-        greet(addresses, local.then_some(dir.as_path()));
+        greet(addresses, local.then_some(dir.as_path()), loopback);
     })
     .await?;
     out!(
@@ -96,7 +97,7 @@ fn keep(path: &Path, make: impl Fn(&[u8]) -> String) -> Result<String, Failure> 
     Ok(text)
 }
 
-fn greet(addresses: &Addresses, dir: Option<&Path>) {
+fn greet(addresses: &Addresses, dir: Option<&Path>, loopback: bool) {
     let unknown = String::new();
     let ingest = addresses.ingest.as_ref().unwrap_or(&unknown);
     let admin = addresses.admin.as_ref().unwrap_or(&unknown);
@@ -111,6 +112,9 @@ fn greet(addresses: &Addresses, dir: Option<&Path>) {
             "  operator's token  {}",
             dir.join(OPERATOR_TOKEN_FILE).display()
         );
+    }
+    if loopback {
+        out!("  webhooks may be   on this machine, because dispatcher.allow_networks is not set");
     }
     out!("");
     out!("Next, in other terminals:");

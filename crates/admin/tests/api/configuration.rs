@@ -215,6 +215,59 @@ async fn plain_http_can_be_forbidden() {
     answer.problem(400, "http_forbidden");
 }
 
+/// What can never be reached is said before it is tried (docs/addresses.md).
+#[tokio::test(flavor = "multi_thread")]
+async fn urls_that_lead_nowhere_are_refused() {
+    let rig = Rig::new().await;
+    rig.acme().await;
+    for (url, code, text) in [
+        (
+            "https://10.1.2.3/",
+            "address_refused",
+            "10.1.2.3, a private address",
+        ),
+        (
+            "http://0x0a010203/",
+            "address_refused",
+            "10.1.2.3, a private address",
+        ),
+        (
+            "https://[::ffff:169.254.169.254]/",
+            "address_refused",
+            "a cloud metadata address",
+        ),
+        ("https://crm.example.com:25/", "port_refused", "port 25"),
+        (
+            "https://u:hunter2@crm.example.com/",
+            "invalid_field",
+            "as authentication",
+        ),
+    ] {
+        for answer in [
+            rig.post(
+                "/v1/tenants/acme/webhooks",
+                json!({"preset": "extension", "url": url}),
+            )
+            .await,
+            rig.change(Method::PATCH, CDR, ("if-match", "*"), json!({"url": url}))
+                .await,
+        ] {
+            let shown = answer.body.to_string();
+            assert_eq!(answer.body["field"], "url", "{shown}");
+            assert!(
+                shown.contains(text) && !shown.contains("hunter2"),
+                "{shown}"
+            );
+            answer.problem(400, code);
+        }
+    }
+    let open = json!({"preset": "extension", "url": "http://127.0.0.1:8090/"});
+    assert_eq!(
+        rig.post("/v1/tenants/acme/webhooks", open).await.status,
+        201
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_who_add_at_once_one_succeeds() {
     let rig = Rig::new().await;

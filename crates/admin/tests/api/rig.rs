@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use ringback_admin::{AdminState, Config, serve};
+use ringback_core::address::{AddressPolicy, Opening};
 use ringback_core::log::{
     Append, AppendError, Appended, Appender, AppenderOptions, Completion, Log, LogError, Reader,
     Record, Revision, TopicProblem, WriteError,
 };
 use ringback_core::schedule::Schedule;
 use ringback_core::secret::KeyRing;
+use ringback_core::target::Reach;
 use ringback_core::topics::{Role, TopicId, Topics, TopicsConfig};
 use ringback_log::batch::{Acknowledgement, Batch};
 use ringback_log::directory::LiveDirectory;
@@ -75,6 +77,7 @@ impl Rig {
         // A second call finds it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         config.operator_token = TOKEN.to_owned().into();
+        config.reach = Reach::new(AddressPolicy::opening(vec![Opening::LOOPBACK]), vec![]);
         let roles = [Role::Tenants, Role::Webhooks, Role::Accounts, Role::Health];
         let directory = Arc::new(LiveDirectory::start(&log, &roles, || {}).unwrap());
         assert!(directory.wait_fresh(Duration::from_secs(30)));

@@ -21,7 +21,7 @@ impl Http {
                 .post_with_digest(webhook, username, password, post)
                 .await;
         }
-        let mut answer = self.post(&post).await;
+        let mut answer = self.post(&post).await?;
         if answer.outcome == Outcome::Status(401) {
             answer.error = Some(unauthorized(&webhook.authentication, &answer.headers));
         }

@@ -38,7 +38,7 @@ impl Http {
                 let value = authorization(used, login, &post)?;
                 post.headers.insert(AUTHORIZATION, value);
             }
-            let mut answer = self.post(&post).await;
+            let mut answer = self.post(&post).await?;
             if answer.outcome != Outcome::Status(401) {
                 if let Some(used) = &used
                     && let Some(next) = next_challenge(&answer.headers, used)

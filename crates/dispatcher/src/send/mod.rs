@@ -8,6 +8,7 @@
 //! | `signature` | what it is signed with |
 //! | `digest` | the same for Digest, which may take a second request |
 //! | `challenges` | what receivers said for that, kept |
+//! | `resolver` | names to addresses that may be dialled |
 //! | `response` | what came back |
 
 mod authorization;
@@ -15,9 +16,13 @@ mod challenges;
 mod client;
 mod digest;
 mod headers;
+mod resolver;
 mod response;
 mod signature;
+#[cfg(test)]
+mod tests;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -25,12 +30,14 @@ use http::header::{HeaderMap, RETRY_AFTER};
 use ringback_core::record::Delivery;
 use ringback_core::secret::{KeyRing, SecretError};
 use ringback_core::signature::InvalidKey;
+use ringback_core::target::{Reach, Unreachable};
 use ringback_core::time::Timestamp;
 use ringback_core::verdict::{Outcome, parse_retry_after};
 use ringback_core::webhook::{Format, Webhook};
 use uuid::Uuid;
 
 use self::challenges::Challenges;
+use self::resolver::{Lookup, refusal};
 use self::response::{chain, classify, read};
 use self::signature::{Signers, WEBHOOK_SIGNATURE};
 use crate::config::Config;
@@ -50,6 +57,7 @@ pub trait Transport: Send + Sync + 'static {
 /// HTTP over kept connections.
 pub struct Http {
     client: reqwest::Client,
+    reach: Arc<Reach>,
     keys: KeyRing,
     signers: Signers,
     challenges: Challenges,
@@ -83,17 +91,23 @@ pub enum Unsendable {
     /// Something that a header must carry has characters that it cannot.
     #[error("the {0} cannot stand in an HTTP header; set it again")]
     Header(&'static str),
-    /// The webhook's URL cannot be used.
-    #[error("the URL cannot be used: {0}")]
-    Url(String),
+    /// The webhook's URL breaks the rules, or leads where nothing may be sent.
+    #[error(transparent)]
+    Target(#[from] Unreachable),
 }
 
 impl Http {
     /// A client with these settings; `keys` open the webhooks' secrets.
     pub fn new(config: &Config, keys: KeyRing) -> Result<Self, String> {
-        let client = client::build(config)?;
+        Self::resolving(config, keys, resolver::system())
+    }
+
+    fn resolving(config: &Config, keys: KeyRing, lookup: Lookup) -> Result<Self, String> {
+        let reach = Arc::new(config.reach());
+        let client = client::build(config, reach.clone(), lookup)?;
         Ok(Self {
             client,
+            reach,
             keys,
             signers: Signers::default(),
             challenges: Challenges::new()?,
@@ -110,7 +124,7 @@ impl Transport for Http {
         body: Bytes,
         now: Timestamp,
     ) -> Result<Sent, Unsendable> {
-        let url = url::Url::parse(&webhook.url).map_err(|e| Unsendable::Url(e.to_string()))?;
+        let url = self.reach.check(&webhook.url)?;
         let mut headers = self.headers(webhook, delivery, now)?;
         let body = match webhook.format {
             Format::Standard => body,
@@ -159,7 +173,7 @@ struct Answer {
 }
 
 impl Http {
-    async fn post(&self, post: &Post) -> Answer {
+    async fn post(&self, post: &Post) -> Result<Answer, Unsendable> {
         let request = self
             .client
             .post(post.url.clone())
@@ -168,7 +182,12 @@ impl Http {
             .timeout(self.timeout.saturating_sub(post.began.elapsed()));
         let mut response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return failed(&error, HeaderMap::new()),
+            Err(error) => {
+                return match refusal(&error) {
+                    Some(refusal) => Err(refusal.into()),
+                    None => Ok(failed(&error, HeaderMap::new())),
+                };
+            }
         };
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
@@ -176,7 +195,7 @@ impl Http {
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
             .and_then(|text| parse_retry_after(text, post.now + post.began.elapsed()));
-        match read(response).await {
+        Ok(match read(response).await {
             Ok(response) => Answer {
                 outcome: Outcome::Status(status),
                 error: None,
@@ -189,7 +208,7 @@ impl Http {
                 retry_after,
                 ..failed(&error, headers)
             },
-        }
+        })
     }
 }
 

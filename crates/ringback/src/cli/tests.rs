@@ -10,9 +10,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use clap::{CommandFactory as _, Parser};
 use ringback_admin::AdminState;
+use ringback_core::address::{AddressPolicy, Opening};
 use ringback_core::log::{Append, AppenderOptions, Header, Log as _, Reader as _, partition_of};
 use ringback_core::schedule::Schedule;
 use ringback_core::secret::KeyRing;
+use ringback_core::target::Reach;
 use ringback_core::topics::{Partition, Role, Topics, TopicsConfig};
 use ringback_log::batch::{Acknowledgement, Batch};
 use ringback_log::directory::LiveDirectory;
@@ -72,6 +74,7 @@ impl Rig {
         let keys = KeyRing::new("k", [("k", key.as_str())]).unwrap();
         let config = ringback_admin::Config {
             operator_token: OPERATOR.to_owned().into(),
+            reach: Reach::new(AddressPolicy::opening(vec![Opening::LOOPBACK]), vec![]),
             ..ringback_admin::Config::default()
         };
         let state = AdminState::new(log.clone(), directory, keys, config, Metrics::new()).unwrap();
