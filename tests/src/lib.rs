@@ -21,6 +21,7 @@ pub mod proxy;
 pub mod receiver;
 pub mod rig;
 pub mod sdks;
+pub mod sender;
 pub mod servers;
 pub mod simulation;
 pub mod sip;

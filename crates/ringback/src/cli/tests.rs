@@ -265,7 +265,7 @@ async fn set_changes_only_what_is_given() {
     .await;
     // Digest is asked for once, and stays.
     rig.ok(&format!(
-        "webhook add acme crm --url https://a.example.com/ --auth digest --username pbx --password-file {file}"
+        "webhook add acme crm --subscribe * --url https://a.example.com/ --auth digest --username pbx --password-file {file}"
     ))
     .await;
     rig.ok("webhook set acme crm --username pbx-2").await;
