@@ -9,6 +9,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use ringback_core::secret::Secret;
+use ringback_core::signature::Signer;
 use ringback_tests::kafka;
 use ringback_tests::process::{Process, api, binary, post_batch};
 use ringback_tests::receiver::{Answer, Receiver};
@@ -82,6 +84,8 @@ impl Admin<'_> {
     }
 }
 
+const SIGNING_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
 fn webhook_path(name: &str, what: &str) -> String {
     format!("tenants/acme/webhooks/{name}/{what}")
 }
@@ -95,6 +99,7 @@ async fn configure(admin: &Admin<'_>, receiver: &Receiver) -> String {
         let mut webhook = json!({ "name": name, "url": receiver.url(name), "subscription": ["*"] });
         if name == "fine" {
             webhook["authentication"] = json!({ "method": "bearer", "token": "secret-of-fine" });
+            webhook["signing_secret"] = SIGNING_SECRET.into();
         }
         admin.call("POST", "tenants/acme/webhooks", webhook).await;
     }
@@ -291,5 +296,11 @@ async fn a_running_installation_is_moved_to_kafka() {
             r.header("authorization") == "Bearer secret-of-fine"
         };
         assert!(fine.iter().all(secret));
+        let signer = Signer::read(&Secret::new(SIGNING_SECRET)).unwrap();
+        for request in fine {
+            let time = request.header("webhook-timestamp").parse().unwrap();
+            let signature = signer.sign(request.header("webhook-id"), time, &request.body);
+            assert_eq!(request.header("webhook-signature"), signature);
+        }
     });
 }

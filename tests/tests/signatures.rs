@@ -141,12 +141,12 @@ async fn the_libraries_verify_what_is_sent_also_while_keys_are_rotated() {
     assert_eq!(cases.len(), 2);
 
     // With Ed25519 beside it, and two secrets while the receiver changes over.
-    let public = text(&rotate(&rig, &tenant, json!({ "kind": "ed25519" })).await[0]);
-    let request = signed(&rig, &tenant, "v1a v1").await;
+    let public = text(&rotate(&rig, &tenant, json!({ "kind": "ed25519" })).await[1]);
+    let request = signed(&rig, &tenant, "v1 v1a").await;
     cases.push(Case::new("Ed25519", &public, &request, true));
     cases.push(Case::new("HMAC beside Ed25519", &first, &request, true));
     let second = text(&rotate(&rig, &tenant, json!({ "grace": "1h" })).await[0]);
-    let request = signed(&rig, &tenant, "v1 v1a v1").await;
+    let request = signed(&rig, &tenant, "v1 v1 v1a").await;
     for (what, secret) in [("old", &first), ("new", &second), ("public", &public)] {
         cases.push(Case::new(what, secret, &request, true));
     }

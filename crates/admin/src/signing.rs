@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(two[1].until, Some(at(3600)));
         let three = rotate(&two, json!({ "kind": "ed25519" })).unwrap();
         let kinds: Vec<_> = three.iter().map(|key| key.kind).collect();
-        assert_eq!(kinds, [Kind::Ed25519, Kind::Hmac, Kind::Hmac]);
+        assert_eq!(kinds, [Kind::Hmac, Kind::Hmac, Kind::Ed25519]);
         let own = rotate(&three, json!({ "secret": WHSK, "grace": "0" })).unwrap();
         assert_eq!(own.len(), 3);
         let four = rotate(&own, json!({})).unwrap();
@@ -351,9 +351,9 @@ mod tests {
         let signing = rotate(&[], json!({ "secret": OWN })).unwrap();
         let signing = rotate(&signing, json!({ "secret": WHSK })).unwrap();
         let shown = shown(&signing, &vault, at(0)).unwrap();
-        assert_eq!(shown[1]["secret"], OWN);
+        assert_eq!(shown[0]["secret"], OWN);
         assert_eq!(
-            shown[0]["public_key"],
+            shown[1]["public_key"],
             "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
         );
         assert!(!shown.to_string().contains("whsk_"), "{shown}");

@@ -51,8 +51,9 @@ pub fn in_force(keys: &[SigningKey], now: Timestamp) -> impl Iterator<Item = &Si
 )]
 pub struct TooManyKeys;
 
-/// The keys after `new` has come, newest first. Those of its kind sign for `grace` more, never
-/// longer than they had; those that sign no more are dropped.
+/// The keys after `new` has come: HMAC first, because every receiver knows it, and the newest first of
+/// each kind. Those of its kind sign for `grace` more, never longer than they had; those that sign no
+/// more are dropped.
 pub fn rotated(
     keys: &[SigningKey],
     new: SigningKey,
@@ -62,6 +63,7 @@ pub fn rotated(
     let kind = new.kind;
     let mut next = vec![new];
     next.extend(ended(keys, kind, grace, now));
+    next.sort_by_key(|key| key.kind != Kind::Hmac);
     match next.len() <= KEYS_MAX {
         true => Ok(next),
         false => Err(TooManyKeys),
@@ -121,7 +123,7 @@ mod tests {
         // The next change drops what signs no more; another kind is another matter.
         let three = rotated(&both, key(Kind::Ed25519, 4000), hour, at(4000)).unwrap();
         assert_eq!(three.len(), 2);
-        assert_eq!(signs(&three, 1_000_000), [4000, 10]);
+        assert_eq!(signs(&three, 1_000_000), [10, 4000]);
         // A compromised key ends at once, also if it had some time left.
         let at_once = rotated(&both, key(Kind::Hmac, 20), Duration::ZERO, at(20)).unwrap();
         assert_eq!(at_once, [key(Kind::Hmac, 20)]);
@@ -156,7 +158,9 @@ mod tests {
                     Ok(next) => {
                         keys = next;
                         kinds.push(kind);
-                        prop_assert_eq!(keys[0].created, at(now));
+                        let first = keys.iter().find(|key| key.kind == kind).unwrap();
+                        prop_assert_eq!((first.created, first.until), (at(now), None));
+                        prop_assert!(keys.is_sorted_by_key(|key| key.kind != Kind::Hmac));
                     }
                     Err(TooManyKeys) => {
                         prop_assert!(in_force(&keys, at(now)).count() >= KEYS_MAX);

@@ -67,7 +67,7 @@ pub struct Webhook {
     /// In which form events are sent.
     #[serde(default)]
     pub format: Format,
-    /// What its requests are signed with, newest first; a webhook from before there were signatures
+    /// What its requests are signed with, in the order of the signatures; a webhook from before there were signatures
     /// has none, and is sent to unsigned until it gets a key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signing: Vec<SigningKey>,

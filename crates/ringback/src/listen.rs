@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::http::{HeaderName, HeaderValue};
 use clap::Args;
 use ringback_core::secret::Secret;
+use ringback_core::signature::{InvalidKey, Verifier};
 use ringback_core::time::parse_duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -71,6 +72,9 @@ pub(crate) struct ListenArgs {
     /// Answer 401 to requests without this token
     #[arg(long, value_name = "TOKEN", value_parser = secret)]
     require_bearer: Option<Secret>,
+    /// Verify signatures with this secret, whsec_… or whpk_…; answer 401 to requests it does not sign
+    #[arg(long, value_name = "SECRET", value_parser = verifier)]
+    secret: Option<Verifier>,
 }
 
 impl ListenArgs {
@@ -88,6 +92,7 @@ impl ListenArgs {
             delay: self.delay.unwrap_or_default(),
             headers: self.headers.clone(),
             credentials: basic.or(bearer),
+            verifier: self.secret.clone(),
         }
     }
 }
@@ -111,6 +116,10 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
         .parse::<HeaderValue>()
         .map_err(|error| error.to_string())?;
     Ok((name, value))
+}
+
+fn verifier(text: &str) -> Result<Verifier, InvalidKey> {
+    Verifier::read(&Secret::new(text))
 }
 
 #[allow(clippy::unnecessary_wraps)] // The form that clap asks for.

@@ -84,13 +84,14 @@ async fn a_rotation_adds_a_key_beside_the_old_one() {
     assert!(body["signing"][1]["until"].is_string());
     // Ed25519 comes beside HMAC, and shows its public key alone.
     let ed25519 = rig.post(ROTATE, json!({ "secret": WHSK })).await;
-    assert_eq!(shown(&ed25519.body), [WHPK, &*second, &*first]);
+    assert_eq!(shown(&ed25519.body), [&*second, &*first, WHPK]);
     assert!(!ed25519.text.contains("whsk_"), "{}", ed25519.text);
     let made = rig
         .post(ROTATE, json!({ "kind": "ed25519", "grace": "0" }))
         .await;
-    let public = shown(&made.body).remove(0);
-    assert_eq!(shown(&made.body), [&*public, &*second, &*first]);
+    let public = shown(&made.body).remove(2);
+    assert_eq!(shown(&made.body), [&*second, &*first, &*public]);
+    assert!(public.starts_with("whpk_") && public != WHPK);
     rig.post(ROTATE, json!({ "secret": first }))
         .await
         .problem(409, "signing_secret_in_use");
@@ -175,7 +176,7 @@ async fn master_keys_and_documents_carry_the_signing_keys() {
     assert_eq!(differs.body["conflicting"], 1, "{}", differs.text);
     // A document that was changed by hand is no way around the rules.
     document["replace"] = true.into();
-    document["webhooks"][0]["signing"][0]["kind"] = "hmac".into();
+    document["webhooks"][0]["signing"][0]["kind"] = "ed25519".into();
     let wrong = elsewhere.post("/v1/import", document).await;
     wrong.problem(400, "invalid_signing_secret");
 }

@@ -74,13 +74,19 @@ async fn show(args: ShowArgs) -> Result<String, Failure> {
 
 async fn rotate(args: RotateArgs) -> Result<String, Failure> {
     let mut form = Map::new();
+    let secret = args.secret.read()?;
+    let is_private = |secret: &String| secret.trim_start().starts_with("whsk_");
+    let kind = match args.ed25519 || secret.as_ref().is_some_and(is_private) {
+        true => "ed25519",
+        false => "hmac",
+    };
     if args.ed25519 {
         form.insert("kind".to_owned(), "ed25519".into());
     }
     if let Some(grace) = args.grace {
         form.insert("grace".to_owned(), grace.into());
     }
-    if let Some(secret) = args.secret.read()? {
+    if let Some(secret) = secret {
         form.insert("secret".to_owned(), secret.into());
     }
     let client = Client::new(&args.connection)?;
@@ -97,13 +103,13 @@ async fn rotate(args: RotateArgs) -> Result<String, Failure> {
         return Ok(table::json(&body));
     }
     let (tenant, name) = (text(&body["tenant"]), text(&body["name"]));
-    let with = match list(&body, "signing").len() {
-        1 => "this key alone; give it to the receiver now",
-        _ => "each of these keys; give the receiver the first before an old one ends",
-    };
+    // The newest of a kind is its first.
+    let new = list(&body, "signing").iter();
+    let new = new.filter(|key| key["kind"] == kind).map(verified_with);
     Ok(format!(
-        "Rotated. Requests to webhook {name} of tenant {tenant} are signed with {with}.\n{}",
-        keys(&body)
+        "Requests to webhook {name} of tenant {tenant} are now signed with each of these keys.\n{}\nThe new one, for the receiver:\n  {}",
+        keys(&body),
+        new.take(1).collect::<String>()
     ))
 }
 

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ringback_core::secret::Secret;
+use ringback_core::signature::{Refused, Signed, Verifier};
+use ringback_core::time::Timestamp;
 
 /// What a receiver answers. The default is 200 to everything, at once.
 #[derive(Clone, Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct Behaviour {
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// Requests without these are answered 401.
     pub(crate) credentials: Option<Credentials>,
+    /// Requests without a signature that this verifies are answered 401.
+    pub(crate) verifier: Option<Verifier>,
 }
 
 impl Default for Behaviour {
@@ -39,6 +43,7 @@ impl Default for Behaviour {
             delay: Duration::ZERO,
             headers: Vec::new(),
             credentials: None,
+            verifier: None,
         }
     }
 }
@@ -55,11 +60,7 @@ impl Behaviour {
     pub(super) fn answer(&self, number: u64, authorization: Option<&HeaderValue>) -> Answer {
         let right = |required: &Credentials| authorization.is_some_and(|got| required.is(got));
         if !self.credentials.as_ref().is_none_or(right) {
-            let status = StatusCode::UNAUTHORIZED;
-            return Answer {
-                status,
-                after: self.delay,
-            };
+            return self.unauthorized();
         }
         let first = self.first.is_none_or(|first| number < first);
         let share = self
@@ -76,6 +77,39 @@ impl Behaviour {
                 after: self.delay,
             },
         }
+    }
+}
+
+impl Behaviour {
+    /// The answer to who does not show that it may.
+    pub(super) fn unauthorized(&self) -> Answer {
+        Answer {
+            status: StatusCode::UNAUTHORIZED,
+            after: self.delay,
+        }
+    }
+
+    /// Whether a request is signed; `None` when nobody asks.
+    pub(super) fn verify(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Option<Result<(), Refused>> {
+        let verifier = self.verifier.as_ref()?;
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let signed = || {
+            Some(Signed {
+                id: text("webhook-id")?,
+                timestamp: text("webhook-timestamp")?,
+                signatures: text("webhook-signature")?,
+                body,
+            })
+        };
+        Some(match signed() {
+            Some(signed) => verifier.verify(signed, now),
+            None => Err(Refused::Missing),
+        })
     }
 }
 

@@ -13,6 +13,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, Request as HttpRequest, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use parking_lot::Mutex;
+use ringback_core::signature::Refused;
 use ringback_core::time::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -48,6 +49,8 @@ pub(crate) struct Request {
     pub(crate) status: StatusCode,
     /// Its event was seen before.
     pub(crate) duplicate: bool,
+    /// Whether its signature is right, if it is asked for.
+    pub(crate) signature: Option<Result<(), Refused>>,
 }
 
 /// What a receiver got so far.
@@ -170,10 +173,17 @@ async fn receive(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) 
         .headers
         .get(ID_HEADER)
         .map(|id| shared.hasher.hash_one(id.as_bytes()));
+    let at = ringback_log::system_clock().now();
+    let verifying = shared.books.lock().behaviour.clone();
+    let signature = verifying.verify(&parts.headers, &body, at);
     let (number, behaviour, answer, duplicate) = {
         let mut books = shared.books.lock();
         let behaviour = books.behaviour.clone();
-        let answer = behaviour.answer(books.number, parts.headers.get(header::AUTHORIZATION));
+        let authorization = parts.headers.get(header::AUTHORIZATION);
+        let answer = match signature {
+            Some(Err(_)) => behaviour.unauthorized(),
+            _ => behaviour.answer(books.number, authorization),
+        };
         books.number += 1;
         let number = books.received.requests;
         let duplicate = books.enter(id, answer.status);
@@ -181,13 +191,14 @@ async fn receive(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) 
     };
     let request = Request {
         number,
-        at: ringback_log::system_clock().now(),
+        at,
         method: parts.method,
         uri: parts.uri,
         headers: parts.headers,
         body,
         status: answer.status,
         duplicate,
+        signature,
     };
     // Nobody looks any more: it is answered all the same.
     let _ = shared.watcher.send(request).await;
@@ -239,6 +250,7 @@ impl Books {
 #[cfg(test)]
 mod tests {
     use ringback_core::secret::Secret;
+    use ringback_core::signature::{Signer, Verifier};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
 
@@ -301,6 +313,36 @@ mod tests {
                 ..expected
             }
         );
+    }
+
+    #[tokio::test]
+    async fn signatures_are_verified_when_a_secret_is_given() {
+        let secret = Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+        let verifier = Some(Verifier::read(&secret).unwrap());
+        let behaviour = Behaviour {
+            verifier,
+            ..Behaviour::default()
+        };
+        let (sender, mut requests) = mpsc::channel(1);
+        let receiver = Receiver::watched(listener().await, behaviour, sender).unwrap();
+        let now = ringback_log::system_clock().now().as_secs();
+        let signature = Signer::read(&secret).unwrap().sign("e1", now, b"{}");
+        let headers = format!(
+            "webhook-id: e1\r\nwebhook-timestamp: {now}\r\nwebhook-signature: {signature}\r\n"
+        );
+        for (headers, body, status, said) in [
+            (headers.as_str(), "{}", 200, Ok(())),
+            (headers.as_str(), "{ }", 401, Err(Refused::Signature)),
+            ("webhook-id: e1\r\n", "{}", 401, Err(Refused::Missing)),
+        ] {
+            let answer = post(&receiver, headers, body).await;
+            let expected = format!("http/1.1 {status} ");
+            assert!(answer.starts_with(&expected), "{answer}");
+            assert_eq!(requests.recv().await.unwrap().signature, Some(said));
+        }
+        receiver.set_behaviour(Behaviour::default());
+        assert!(post(&receiver, "", "{}").await.starts_with("http/1.1 200 "));
+        assert_eq!(requests.recv().await.unwrap().signature, None);
     }
 
     #[tokio::test]

@@ -48,6 +48,9 @@ pub(super) fn readable(request: &Request) -> String {
             let _ = write!(text, "\n    {name}: {}", printable(&shown(name, value)));
         }
     }
+    if let Some(said) = signature(request) {
+        let _ = write!(text, "\n    signature: {said}");
+    }
     for line in body_lines(&request.body) {
         let _ = write!(text, "\n    {line}");
     }
@@ -75,11 +78,22 @@ pub(super) fn json(request: &Request) -> String {
         "duplicate": request.duplicate,
         "headers": headers,
     });
+    if let Some(said) = signature(request) {
+        line["signature"] = said.into();
+    }
     line["body"] = match serde_json::from_slice(&request.body) {
         Ok(body) => body,
         Err(_) => String::from_utf8_lossy(&request.body).into(),
     };
     line.to_string()
+}
+
+/// `good`, or what is wrong with it; `None` when nobody asked.
+fn signature(request: &Request) -> Option<String> {
+    Some(match request.signature? {
+        Ok(()) => "good".to_owned(),
+        Err(refused) => format!("refused: {refused}"),
+    })
 }
 
 /// What was received, for a person.
@@ -223,7 +237,20 @@ mod tests {
             body: body.into(),
             status: StatusCode::OK,
             duplicate: true,
+            signature: None,
         }
+    }
+
+    #[test]
+    fn signatures_are_judged_when_somebody_asks() {
+        use ringback_core::signature::Refused;
+        let mut request = request(b"{}");
+        assert!(!readable(&request).contains("signature"));
+        assert!(!json(&request).contains("signature"));
+        request.signature = Some(Ok(()));
+        assert!(readable(&request).contains("\n    signature: good\n"));
+        request.signature = Some(Err(Refused::Time));
+        assert!(json(&request).contains("\"signature\":\"refused: "));
     }
 
     #[test]

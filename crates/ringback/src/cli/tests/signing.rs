@@ -32,7 +32,10 @@ async fn secrets_are_shown_rotated_and_removed() {
         file.display()
     );
     let rotated = rig.ok(&rotate).await;
-    assert!(rotated.starts_with("Rotated."), "{rotated}");
+    assert!(
+        rotated.ends_with(&format!("for the receiver:\n  {OWN}")),
+        "{rotated}"
+    );
     assert!(
         rotated.contains(OWN) && rotated.contains(secret),
         "{rotated}"
@@ -45,7 +48,7 @@ async fn secrets_are_shown_rotated_and_removed() {
         "{ed25519}"
     );
     let show = rig.ok("webhook show acme cdr").await;
-    assert!(show.contains("ed25519, hmac, hmac until 2"), "{show}");
+    assert!(show.contains("hmac, hmac until 2"), "{show}");
     let removed = rig.ok("webhook secret remove-ed25519 acme cdr").await;
     assert!(
         !removed.contains("whpk_") && removed.contains(OWN),
@@ -53,7 +56,7 @@ async fn secrets_are_shown_rotated_and_removed() {
     );
     let alone = rig.ok("webhook secret rotate acme cdr --grace 0").await;
     assert!(
-        alone.contains("this key alone") && !alone.contains(OWN),
+        alone.lines().count() == 6 && !alone.contains(OWN),
         "{alone}"
     );
 
