@@ -28,8 +28,9 @@ use ringback_core::time::Timestamp;
 use ringback_core::verdict::{Outcome, parse_retry_after};
 use ringback_core::webhook::{Format, Webhook};
 
+use self::client::{Maker, Pool, Setting};
 use self::resolver::{Lookup, refusal};
-use self::response::{chain, classify, read};
+use self::response::{chain, classify, explain, read};
 use crate::config::Config;
 
 /// What carries a delivery to its webhook: HTTP, or a simulation in tests.
@@ -46,7 +47,9 @@ pub trait Transport: Send + Sync + 'static {
 
 /// HTTP over kept connections.
 pub struct Http {
-    client: reqwest::Client,
+    maker: Maker,
+    pool: Pool,
+    via_proxy: bool,
     reach: Arc<Reach>,
     keys: KeyRing,
     timeout: Duration,
@@ -89,13 +92,28 @@ impl Http {
 
     fn resolving(config: &Config, keys: KeyRing, lookup: Lookup) -> Result<Self, String> {
         let reach = Arc::new(config.reach());
-        let client = client::build(config, reach.clone(), lookup)?;
+        let maker = Maker::new(config, reach.clone(), lookup)?;
         Ok(Self {
-            client,
+            pool: Pool::new(&maker, Setting::default())?,
+            maker,
+            via_proxy: config.proxy.is_some(),
             reach,
             keys,
             timeout: config.timeout,
         })
+    }
+}
+
+impl Http {
+    /// What a failed request tells.
+    fn classify(&self, error: &reqwest::Error) -> Outcome {
+        match classify(error) {
+            // Nobody but the proxy is connected to; what it cannot reach is not known to be at fault.
+            outcome if self.via_proxy && error.is_connect() && outcome != Outcome::Tls => {
+                Outcome::Proxy
+            }
+            outcome => outcome,
+        }
     }
 }
 
@@ -115,7 +133,8 @@ impl Transport for Http {
         };
         let began = Instant::now();
         let request = self
-            .client
+            .pool
+            .client(&self.maker)
             .post(url)
             .headers(headers)
             .body(body)
@@ -128,15 +147,18 @@ impl Transport for Http {
                 retry_after = header
                     .and_then(|value| value.to_str().ok())
                     .and_then(|text| parse_retry_after(text, now + began.elapsed()));
+                let said = explain(&response, self.via_proxy);
                 match read(response).await {
-                    Ok(body) => (Outcome::Status(status), None, body),
+                    // The proxy wants to know who we are: the receiver knows nothing of it.
+                    Ok(body) if self.via_proxy && status == 407 => (Outcome::Proxy, said, body),
+                    Ok(body) => (Outcome::Status(status), said, body),
                     // R11: an answer that breaks off is a failed attempt, whatever its status.
-                    Err(error) => (classify(&error), Some(chain(&error)), None),
+                    Err(error) => (self.classify(&error), Some(chain(&error)), None),
                 }
             }
             Err(error) => match refusal(&error) {
                 Some(refusal) => return Err(refusal.into()),
-                None => (classify(&error), Some(chain(&error)), None),
+                None => (self.classify(&error), Some(chain(&error)), None),
             },
         };
         Ok(Sent {
