@@ -30,10 +30,15 @@ impl Authority {
 
     /// A certificate for loopback in this name, and its key.
     pub fn issue(&self, name: &str) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
+        self.sign(params)
+    }
+
+    /// A certificate with these properties, and its key.
+    pub fn sign(&self, params: CertificateParams) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (certificate.pem(), key.serialize_pem())
     }

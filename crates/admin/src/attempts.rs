@@ -35,8 +35,8 @@ enum Wanted {
 }
 
 /// Outcomes without a status, see [`ringback_core::verdict::Outcome::label`].
-const LABELS: [&str; 7] = [
-    "timeout", "refused", "reset", "dns", "resolver", "tls", "protocol",
+const LABELS: [&str; 8] = [
+    "timeout", "refused", "reset", "dns", "resolver", "proxy", "tls", "protocol",
 ];
 
 impl Wanted {

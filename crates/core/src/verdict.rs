@@ -22,6 +22,8 @@ pub enum Outcome {
     Dns,
     /// Our own resolver failed, so nothing is known about the receiver.
     Resolver,
+    /// The deployment's proxy failed, or could not connect, so nothing is known about the receiver.
+    Proxy,
     /// TLS could not be agreed on.
     Tls,
     /// The answer was not HTTP, or any other failure on the receiver's side.
@@ -38,9 +40,17 @@ impl Outcome {
             Self::Reset => "reset",
             Self::Dns => "dns",
             Self::Resolver => "resolver",
+            Self::Proxy => "proxy",
             Self::Tls => "tls",
             Self::Protocol => "protocol",
         }
+    }
+
+    /// Whether it is a fault of our own deployment, which no webhook answers for.
+    pub fn is_ours(label: &str) -> bool {
+        [Self::Resolver, Self::Proxy]
+            .iter()
+            .any(|ours| ours.label() == label)
     }
 
     /// The status, where there was one.
@@ -153,7 +163,7 @@ mod tests {
     #[test]
     fn what_is_no_answer_failed() {
         use Outcome::*;
-        for outcome in [Timeout, Refused, Reset, Dns, Resolver, Tls, Protocol] {
+        for outcome in [Timeout, Refused, Reset, Dns, Resolver, Proxy, Tls, Protocol] {
             assert_eq!(Verdict::on(outcome, Acknowledge::Any2xx), Verdict::Failed);
         }
     }

@@ -1,5 +1,6 @@
 //! Settings of the dispatcher.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ringback_core::address::{AddressPolicy, Opening};
@@ -25,6 +26,12 @@ pub struct Config {
     pub allow_networks: Option<Vec<Opening>>,
     /// Ports that are open to webhooks although they belong to other services.
     pub allow_ports: Vec<u16>,
+    /// PEM file of authorities that are trusted besides the platform's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// HTTP proxy that all requests go through, `http://host:port`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
     /// How long connecting may take.
     #[serde(with = "duration_text")]
     pub connect_timeout: Duration,
@@ -36,6 +43,8 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// Idle connections kept per webhook host.
     pub idle_per_host: usize,
+    /// Idle connections kept in all, about: so many are opened before those that are idle are closed.
+    pub idle_max: usize,
     /// How often positions are committed: after a crash, what finished since is repeated.
     #[serde(with = "duration_text")]
     pub commit_interval: Duration,
@@ -56,10 +65,13 @@ impl Default for Config {
             lane_wait: Duration::from_secs(2),
             allow_networks: None,
             allow_ports: Vec::new(),
+            ca_file: None,
+            proxy: None,
             connect_timeout: Duration::from_secs(5),
             timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(90),
             idle_per_host: 4096,
+            idle_max: 8192,
             commit_interval: Duration::from_millis(100),
             linger: Duration::from_millis(20),
             drain: Duration::from_secs(20),
@@ -97,6 +109,14 @@ impl Config {
             within(self.connect_timeout, 600),
             "connect_timeout: use 1ms to 10m",
         );
+        need(
+            self.idle_max >= 16,
+            "idle_max: use at least 16; fewer would close connections that are used",
+        );
+        need(
+            self.proxy.as_deref().is_none_or(is_proxy),
+            "proxy: use http://host:port, without user name or path",
+        );
         // Longer, and results would wait longer for each other than for the log.
         need(
             self.linger <= Duration::from_secs(1),
@@ -116,4 +136,18 @@ impl Config {
         );
         problems
     }
+}
+
+/// An HTTP proxy in plain text: faults of TLS are then always the receiver's.
+fn is_proxy(text: &str) -> bool {
+    let Ok(url) = url::Url::parse(text) else {
+        return false;
+    };
+    url.scheme() == "http"
+        && url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && matches!(url.path(), "" | "/")
+        && url.query().is_none()
+        && url.fragment().is_none()
 }

@@ -103,7 +103,7 @@ pub struct Snapshot {
 /// Whether an attempt says something about its webhook, and if so, whether it succeeded. Faults of
 /// our own are never charged to a webhook.
 pub fn charge(attempt: &Attempt) -> Option<bool> {
-    if attempt.outcome == Outcome::Resolver.label() {
+    if Outcome::is_ours(&attempt.outcome) {
         return None;
     }
     Some(attempt.next == crate::record::DELIVERED)

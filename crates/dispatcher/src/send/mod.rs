@@ -37,8 +37,9 @@ use ringback_core::webhook::{Format, Webhook};
 use uuid::Uuid;
 
 use self::challenges::Challenges;
+use self::client::{Maker, Pool, Setting};
 use self::resolver::{Lookup, refusal};
-use self::response::{chain, classify, read};
+use self::response::{chain, classify, explain, read};
 use self::signature::{Signers, WEBHOOK_SIGNATURE};
 use crate::config::Config;
 
@@ -56,7 +57,9 @@ pub trait Transport: Send + Sync + 'static {
 
 /// HTTP over kept connections.
 pub struct Http {
-    client: reqwest::Client,
+    maker: Maker,
+    pool: Pool,
+    via_proxy: bool,
     reach: Arc<Reach>,
     keys: KeyRing,
     signers: Signers,
@@ -104,9 +107,11 @@ impl Http {
 
     fn resolving(config: &Config, keys: KeyRing, lookup: Lookup) -> Result<Self, String> {
         let reach = Arc::new(config.reach());
-        let client = client::build(config, reach.clone(), lookup)?;
+        let maker = Maker::new(config, reach.clone(), lookup)?;
         Ok(Self {
-            client,
+            pool: Pool::new(&maker, Setting::default())?,
+            maker,
+            via_proxy: config.proxy.is_some(),
             reach,
             keys,
             signers: Signers::default(),
@@ -175,7 +180,8 @@ struct Answer {
 impl Http {
     async fn post(&self, post: &Post) -> Result<Answer, Unsendable> {
         let request = self
-            .client
+            .pool
+            .client(&self.maker)
             .post(post.url.clone())
             .headers(post.headers.clone())
             .body(post.body.clone())
@@ -185,11 +191,16 @@ impl Http {
             Err(error) => {
                 return match refusal(&error) {
                     Some(refusal) => Err(refusal.into()),
-                    None => Ok(failed(&error, HeaderMap::new())),
+                    None => Ok(self.failed(&error, HeaderMap::new())),
                 };
             }
         };
-        let status = response.status().as_u16();
+        let outcome = match response.status().as_u16() {
+            // The proxy wants to know who we are: the receiver knows nothing of it.
+            407 if self.via_proxy => Outcome::Proxy,
+            status => Outcome::Status(status),
+        };
+        let error = explain(&response, self.via_proxy);
         let headers = std::mem::take(response.headers_mut());
         let retry_after = headers
             .get(RETRY_AFTER)
@@ -197,8 +208,8 @@ impl Http {
             .and_then(|text| parse_retry_after(text, post.now + post.began.elapsed()));
         Ok(match read(response).await {
             Ok(response) => Answer {
-                outcome: Outcome::Status(status),
-                error: None,
+                outcome,
+                error,
                 response,
                 retry_after,
                 headers,
@@ -206,18 +217,28 @@ impl Http {
             // R11: an answer that breaks off is a failed attempt, whatever its status.
             Err(error) => Answer {
                 retry_after,
-                ..failed(&error, headers)
+                ..self.failed(&error, headers)
             },
         })
     }
-}
 
-fn failed(error: &reqwest::Error, headers: HeaderMap) -> Answer {
-    Answer {
-        outcome: classify(error),
-        error: Some(chain(error)),
-        response: None,
-        retry_after: None,
-        headers,
+    fn failed(&self, error: &reqwest::Error, headers: HeaderMap) -> Answer {
+        Answer {
+            outcome: self.classify(error),
+            error: Some(chain(error)),
+            response: None,
+            retry_after: None,
+            headers,
+        }
+    }
+
+    fn classify(&self, error: &reqwest::Error) -> Outcome {
+        match classify(error) {
+            // Nobody but the proxy is connected to; what it cannot reach is not known to be at fault.
+            outcome if self.via_proxy && error.is_connect() && outcome != Outcome::Tls => {
+                Outcome::Proxy
+            }
+            outcome => outcome,
+        }
     }
 }

@@ -4,6 +4,8 @@ use std::error::Error as _;
 use std::io;
 
 use bytes::BytesMut;
+use http::StatusCode;
+use http::header::LOCATION;
 use ringback_core::verdict::Outcome;
 
 /// How much of a response is kept in the attempt record.
@@ -27,6 +29,35 @@ pub(super) async fn read(
         }
     }
     Ok((!kept.is_empty()).then(|| String::from_utf8_lossy(&kept).into_owned()))
+}
+
+/// What is to be said of an answer besides its status: that a redirect is not followed (R9), and where
+/// it pointed, without the query, which may carry a secret.
+pub(super) fn explain(response: &reqwest::Response, via_proxy: bool) -> Option<String> {
+    let status = response.status();
+    if via_proxy && status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        return Some("the proxy (dispatcher.proxy) wants authentication".to_owned());
+    }
+    if !status.is_redirection() {
+        return None;
+    }
+    let target = response.headers().get(LOCATION)?;
+    let target = String::from_utf8_lossy(target.as_bytes());
+    let shown = match response.url().join(&target) {
+        Ok(mut url) => {
+            url.set_query(None);
+            url.set_fragment(None);
+            // They may hold a secret, too.
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+            url.to_string()
+        }
+        Err(_) => "what is no URL".to_owned(),
+    };
+    let shown: String = shown.chars().take(256).collect();
+    Some(format!(
+        "redirected to {shown}, which is not followed; if that is right, make it the webhook's URL"
+    ))
 }
 
 pub(super) fn classify(error: &reqwest::Error) -> Outcome {
@@ -59,6 +90,10 @@ pub(super) fn classify(error: &reqwest::Error) -> Outcome {
                 true => Outcome::Resolver,
                 false => Outcome::Dns,
             };
+        }
+        // HTTP/2 passes on what TLS said as text alone.
+        if text.contains("received fatal alert") {
+            return Outcome::Tls;
         }
         if text.contains("connection closed") {
             return Outcome::Reset;

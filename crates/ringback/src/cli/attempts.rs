@@ -31,7 +31,7 @@ pub(crate) struct ListArgs {
     /// Only of this event
     #[arg(long, value_name = "ID")]
     event: Option<Uuid>,
-    /// delivered, failed, a status such as 503, or timeout, refused, reset, dns, resolver, tls, protocol
+    /// delivered, failed, a status such as 503, or timeout, refused, reset, dns, resolver, proxy, tls, protocol
     #[arg(long)]
     outcome: Option<String>,
     #[command(flatten)]
