@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::debian;
-use crate::process::free_address;
+use crate::ports;
 
 const PACKAGES: [&str; 4] = ["apache2-bin", "lighttpd", "nginx", "curl"];
 
@@ -120,7 +120,7 @@ impl Programs {
         write("logins", &lines(&[LOGIN, UTF8_LOGIN], ""));
         write("htpasswd", &lines(&[LOGIN], "{PLAIN}"));
         write("htdigest", HTDIGEST);
-        let addresses = [(); 3].map(|()| free_address());
+        let addresses = [(); 3].map(|()| format!("127.0.0.1:{}", ports::free().unwrap()));
         let [apache, lighttpd, nginx] = &addresses;
         write("apache.conf", &self.apache_conf(dir, apache));
         write("lighttpd.conf", &lighttpd_conf(dir, lighttpd));
