@@ -67,8 +67,8 @@ pub struct Webhook {
     /// In which form events are sent.
     #[serde(default)]
     pub format: Format,
-    /// What its requests are signed with, in the order of the signatures; a webhook from before there were signatures
-    /// has none, and is sent to unsigned until it gets a key.
+    /// What its requests are signed with, in the order of the signatures. A record of before there
+    /// were signatures has none: its requests are not signed until it gets a key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signing: Vec<SigningKey>,
     /// When it was added.
