@@ -19,6 +19,7 @@ use crate::authentication::{Vault, fill_random, transfer};
 use crate::problem::Problem;
 use crate::request::Body;
 use crate::state::{Admin, AdminState};
+use crate::tls_form;
 
 /// What a document calls itself.
 pub(crate) const FORMAT: &str = "ringback-export";
@@ -176,8 +177,12 @@ fn export_now<L: Log>(admin: &Admin<L>, form: &ExportForm) -> Result<Value, Prob
         };
         let sealed = transfer(&webhook.authentication, &keys(&admin.keys), &keys(&ring));
         let authentication = sealed.map_err(|problem| problem.with("webhook", webhook.key()))?;
+        let (ours, theirs) = (keys(&admin.keys), keys(&ring));
+        let tls = tls_form::transfer(webhook.tls.as_ref(), &ours, &theirs)
+            .map_err(|problem| problem.with("webhook", webhook.key()))?;
         webhooks.push(Webhook {
             authentication,
+            tls,
             ..webhook
         });
     }

@@ -4,6 +4,7 @@
 use axum::Json;
 use axum::extract::State;
 use ringback_core::account::Token;
+use ringback_core::custom_headers::check_headers;
 use ringback_core::log::{Log, Revision};
 use ringback_core::secret::{KeyRing, Secret};
 use ringback_core::topics::Role;
@@ -17,6 +18,7 @@ use crate::problem::Problem;
 use crate::request::Body;
 use crate::state::{Admin, AdminState};
 use crate::store::NotWritten;
+use crate::tls_form;
 
 /// Things that are named in an answer.
 const NAMED_MAX: usize = 100;
@@ -141,9 +143,14 @@ impl<L: Log> Import<'_, L> {
             Some(there) => {
                 let alike = Webhook {
                     authentication: there.value.authentication.clone(),
+                    tls: there.value.tls.clone(),
                     ..webhook.clone()
                 };
                 let equal = alike == *there.value
+                    && tls_form::same(
+                        (webhook.tls.as_ref(), &theirs),
+                        (there.value.tls.as_ref(), &ours),
+                    )?
                     && same(
                         (&webhook.authentication, &theirs),
                         (&there.value.authentication, &ours),
@@ -153,6 +160,8 @@ impl<L: Log> Import<'_, L> {
         };
         let sealed = Webhook {
             authentication: transfer(&webhook.authentication, &theirs, &ours)?,
+            tls: tls_form::transfer(webhook.tls.as_ref(), &theirs, &ours)?,
+            headers: check_headers(&webhook.headers)?,
             ..webhook.clone()
         };
         self.write(Role::Webhooks, &webhook.key(), &what, there, &sealed)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_core::catalogue::Preset;
+use ringback_core::custom_headers::{CustomHeaders, check_headers};
 use ringback_core::directory::{Directory, Versioned};
 use ringback_core::event::TenantId;
 use ringback_core::health::State;
@@ -22,6 +23,7 @@ use uuid::Uuid;
 
 use crate::authentication::{self, AuthenticationForm, Vault};
 use crate::problem::Problem;
+use crate::tls_form::{self, TlsForm};
 
 /// Patterns that one subscription may have.
 const PATTERNS_MAX: usize = 64;
@@ -41,6 +43,9 @@ pub(crate) struct NewWebhook {
     schedule: Option<Vec<String>>,
     #[serde(default)]
     format: Format,
+    #[serde(default)]
+    headers: CustomHeaders,
+    tls: Option<TlsForm>,
     #[serde(default = "yes")]
     enabled: bool,
 }
@@ -64,6 +69,10 @@ pub(crate) struct WebhookChange {
     #[serde(default, deserialize_with = "present")]
     schedule: Option<Option<Vec<String>>>,
     format: Option<Format>,
+    headers: Option<CustomHeaders>,
+    /// Null takes it away.
+    #[serde(default, deserialize_with = "present")]
+    tls: Option<Option<TlsForm>>,
     enabled: Option<bool>,
 }
 
@@ -123,6 +132,8 @@ impl NewWebhook {
             rate_limit: None,
             schedule: None,
             format: Format::default(),
+            headers: CustomHeaders::default(),
+            tls: None,
             created: making.now,
             updated: making.now,
             unknown: Default::default(),
@@ -155,6 +166,8 @@ impl NewWebhook {
             rate_limit: Some(self.rate_limit),
             schedule: Some(self.schedule),
             format: Some(self.format),
+            headers: Some(self.headers),
+            tls: Some(self.tls),
             enabled: Some(self.enabled),
         })
     }
@@ -193,6 +206,17 @@ impl WebhookChange {
             let read = |waits: &Vec<String>| read_waits(waits, making.tiers);
             next.schedule = waits.as_ref().map(read).transpose()?;
         }
+        if let Some(headers) = &self.headers {
+            next.headers = check_headers(headers)?;
+        }
+        if let Some(tls) = &self.tls {
+            let vault = Vault {
+                keys: making.keys,
+                webhook: current.id,
+            };
+            let apply = |form: &TlsForm| form.apply(current.tls.as_ref(), &vault);
+            next.tls = tls.as_ref().map(apply).transpose()?.flatten();
+        }
         next.format = self.format.unwrap_or(current.format);
         next.enabled = self.enabled.unwrap_or(current.enabled);
         let is_set = next.url != current.url || (next.enabled && !current.enabled);
@@ -227,6 +251,8 @@ pub(crate) fn view(webhook: &Versioned<Arc<Webhook>>, directory: &Directory) -> 
         "rate_limit": webhook.rate_limit,
         "schedule": webhook.schedule.as_ref().map(|waits| labels(waits)),
         "format": webhook.format,
+        "headers": webhook.headers,
+        "tls": tls_form::view(webhook.tls.as_ref()),
         "enabled": webhook.enabled,
         "generation": webhook.generation,
         "health": {

@@ -18,6 +18,7 @@ use crate::problem::Problem;
 use crate::request::{Body, Precondition, etag};
 use crate::state::{Admin, AdminState};
 use crate::store::NotWritten;
+use crate::tls_form;
 use crate::webhook_form::{Making, NewWebhook, WebhookChange, view};
 
 /// Webhooks that one tenant may have.
@@ -224,9 +225,13 @@ fn reseal_now<L: Log>(admin: &Admin<L>) -> Result<Value, Problem> {
                 keys: &admin.keys,
                 webhook: webhook.value.id,
             };
-            let authentication = match reseal(&webhook.value.authentication, &vault) {
-                Ok(None) => continue,
-                Ok(Some(authentication)) => authentication,
+            let renewed = reseal(&webhook.value.authentication, &vault).and_then(|first| {
+                let second = tls_form::reseal(webhook.value.tls.as_ref(), &vault)?;
+                Ok((first, second))
+            });
+            let (authentication, tls) = match renewed {
+                Ok((None, None)) => continue,
+                Ok(renewed) => renewed,
                 Err(_) => {
                     failed.push(webhook.value.key());
                     continue;
@@ -234,7 +239,9 @@ fn reseal_now<L: Log>(admin: &Admin<L>) -> Result<Value, Problem> {
             };
             let key = webhook.value.key();
             let next = Webhook {
-                authentication,
+                authentication: authentication
+                    .unwrap_or_else(|| webhook.value.authentication.clone()),
+                tls: tls.or_else(|| webhook.value.tls.clone()),
                 ..Webhook::clone(&webhook.value)
             };
             match admin.put(Role::Webhooks, &key, Some(webhook.revision), &next) {

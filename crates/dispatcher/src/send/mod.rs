@@ -6,6 +6,7 @@
 //! | `headers` | what a request says |
 //! | `authorization` | how it authenticates |
 //! | `resolver` | names to addresses that may be dialled |
+//! | `tls` | webhooks with a TLS setting of their own |
 //! | `response` | what came back |
 
 mod authorization;
@@ -15,6 +16,7 @@ mod resolver;
 mod response;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +33,7 @@ use ringback_core::webhook::{Format, Webhook};
 use self::client::{Maker, Pool, Setting};
 use self::resolver::{Lookup, refusal};
 use self::response::{chain, classify, explain, read};
+use self::tls::Clients;
 use crate::config::Config;
 
 /// What carries a delivery to its webhook: HTTP, or a simulation in tests.
@@ -49,6 +52,7 @@ pub trait Transport: Send + Sync + 'static {
 pub struct Http {
     maker: Maker,
     pool: Pool,
+    special: Clients,
     via_proxy: bool,
     reach: Arc<Reach>,
     keys: KeyRing,
@@ -79,6 +83,9 @@ pub enum Unsendable {
     /// Something that a header must carry has characters that it cannot.
     #[error("the {0} cannot stand in an HTTP header; set it again")]
     Header(&'static str),
+    /// The webhook's own TLS setting cannot be used.
+    #[error("the webhook's TLS setting cannot be used: {0}; set it again")]
+    Tls(String),
     /// The webhook's URL breaks the rules, or leads where nothing may be sent.
     #[error(transparent)]
     Target(#[from] Unreachable),
@@ -95,6 +102,7 @@ impl Http {
         let maker = Maker::new(config, reach.clone(), lookup)?;
         Ok(Self {
             pool: Pool::new(&maker, Setting::default())?,
+            special: Clients::default(),
             maker,
             via_proxy: config.proxy.is_some(),
             reach,
@@ -129,12 +137,17 @@ impl Transport for Http {
         let headers = self.headers(webhook, delivery, now)?;
         let body = match webhook.format {
             Format::Standard => body,
-            Format::CloudEvents => delivery.event.data.clone(),
+            Format::CloudEvents | Format::Raw => delivery.event.data.clone(),
+        };
+        let client = match &webhook.tls {
+            None => self.pool.client(&self.maker),
+            Some(tls) => {
+                let pool = self.special.pool(&self.maker, &self.keys, webhook, tls)?;
+                pool.client(&self.maker)
+            }
         };
         let began = Instant::now();
-        let request = self
-            .pool
-            .client(&self.maker)
+        let request = client
             .post(url)
             .headers(headers)
             .body(body)
