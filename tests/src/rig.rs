@@ -81,7 +81,8 @@ pub struct Rig<L: Log> {
     pub admin: String,
     pub ingest: String,
     pub health: Health,
-    config: ringback_dispatcher::Config,
+    /// Of the next dispatcher that is started.
+    pub config: ringback_dispatcher::Config,
     servers: Vec<JoinHandle<std::io::Result<()>>>,
     stop: CancellationToken,
 }

@@ -124,6 +124,8 @@ impl Rig {
             rate_limit: None,
             schedule: None,
             format: Default::default(),
+            headers: Default::default(),
+            tls: None,
             created: now,
             updated: now,
             signing: Vec::new(),

@@ -37,7 +37,11 @@ impl Vault<'_> {
     }
 
     /// Seals with the primary key what another key has sealed; `None` when there is nothing to do.
-    fn renew(&self, sealed: &Sealed, field: &'static str) -> Result<Option<Sealed>, Problem> {
+    pub(crate) fn renew(
+        &self,
+        sealed: &Sealed,
+        field: &'static str,
+    ) -> Result<Option<Sealed>, Problem> {
         if sealed.key_id() == self.keys.primary() {
             return Ok(None);
         }

@@ -20,6 +20,7 @@ use crate::problem::Problem;
 use crate::request::Body;
 use crate::signing;
 use crate::state::{Admin, AdminState};
+use crate::tls_form;
 
 /// What a document calls itself.
 pub(crate) const FORMAT: &str = "ringback-export";
@@ -176,13 +177,17 @@ fn export_now<L: Log>(admin: &Admin<L>, form: &ExportForm) -> Result<Value, Prob
             keys,
             webhook: webhook.id,
         };
-        let sealed = transfer(&webhook.authentication, &keys(&admin.keys), &keys(&ring));
+        let (ours, theirs) = (keys(&admin.keys), keys(&ring));
+        let sealed = transfer(&webhook.authentication, &ours, &theirs);
         let authentication = sealed.map_err(|problem| problem.with("webhook", webhook.key()))?;
-        let signing = signing::transfer(&webhook.signing, &keys(&admin.keys), &keys(&ring), now)
+        let signing = signing::transfer(&webhook.signing, &ours, &theirs, now)
+            .map_err(|problem| problem.with("webhook", webhook.key()))?;
+        let tls = tls_form::transfer(webhook.tls.as_ref(), &ours, &theirs)
             .map_err(|problem| problem.with("webhook", webhook.key()))?;
         webhooks.push(Webhook {
             authentication,
             signing,
+            tls,
             ..webhook
         });
     }

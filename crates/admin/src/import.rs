@@ -4,6 +4,7 @@
 use axum::Json;
 use axum::extract::State;
 use ringback_core::account::Token;
+use ringback_core::custom_headers::check_headers;
 use ringback_core::log::{Log, Revision};
 use ringback_core::secret::{KeyRing, Secret};
 use ringback_core::topics::Role;
@@ -18,6 +19,7 @@ use crate::request::Body;
 use crate::signing;
 use crate::state::{Admin, AdminState};
 use crate::store::NotWritten;
+use crate::tls_form;
 
 /// Things that are named in an answer.
 const NAMED_MAX: usize = 100;
@@ -144,9 +146,14 @@ impl<L: Log> Import<'_, L> {
                 let alike = Webhook {
                     authentication: there.value.authentication.clone(),
                     signing: there.value.signing.clone(),
+                    tls: there.value.tls.clone(),
                     ..webhook.clone()
                 };
                 let equal = alike == *there.value
+                    && tls_form::same(
+                        (webhook.tls.as_ref(), &theirs),
+                        (there.value.tls.as_ref(), &ours),
+                    )?
                     && same(
                         (&webhook.authentication, &theirs),
                         (&there.value.authentication, &ours),
@@ -162,6 +169,8 @@ impl<L: Log> Import<'_, L> {
         let sealed = Webhook {
             authentication: transfer(&webhook.authentication, &theirs, &ours)?,
             signing: signing::transfer(&webhook.signing, &theirs, &ours, now)?,
+            tls: tls_form::transfer(webhook.tls.as_ref(), &theirs, &ours)?,
+            headers: check_headers(&webhook.headers)?,
             ..webhook.clone()
         };
         self.write(Role::Webhooks, &webhook.key(), &what, there, &sealed)

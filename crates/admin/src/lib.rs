@@ -23,6 +23,7 @@ mod state;
 mod store;
 mod tenants;
 mod test_event;
+mod tls_form;
 mod tokens;
 mod webhook_form;
 mod webhook_secret;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_core::catalogue::Preset;
+use ringback_core::custom_headers::{CustomHeaders, check_headers};
 use ringback_core::directory::{Directory, Versioned};
 use ringback_core::event::TenantId;
 use ringback_core::health::State;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 use crate::authentication::{self, AuthenticationForm, Vault};
 use crate::problem::Problem;
 use crate::signing;
+use crate::tls_form::{self, TlsForm};
 
 /// Patterns that one subscription may have.
 const PATTERNS_MAX: usize = 64;
@@ -44,6 +46,9 @@ pub(crate) struct NewWebhook {
     format: Format,
     /// The caller's own, instead of one that is made.
     signing_secret: Option<Secret>,
+    #[serde(default)]
+    headers: CustomHeaders,
+    tls: Option<TlsForm>,
     #[serde(default = "yes")]
     enabled: bool,
 }
@@ -67,6 +72,10 @@ pub(crate) struct WebhookChange {
     #[serde(default, deserialize_with = "present")]
     schedule: Option<Option<Vec<String>>>,
     format: Option<Format>,
+    headers: Option<CustomHeaders>,
+    /// Null takes it away.
+    #[serde(default, deserialize_with = "present")]
+    tls: Option<Option<TlsForm>>,
     enabled: Option<bool>,
 }
 
@@ -136,6 +145,8 @@ impl NewWebhook {
             rate_limit: None,
             schedule: None,
             format: Format::default(),
+            headers: CustomHeaders::default(),
+            tls: None,
             created: making.now,
             updated: making.now,
             signing: vec![signing::first(secret.as_ref(), &vault, making.now)?],
@@ -174,6 +185,8 @@ impl NewWebhook {
             rate_limit: Some(self.rate_limit),
             schedule: Some(self.schedule),
             format: Some(self.format),
+            headers: Some(self.headers),
+            tls: Some(self.tls),
             enabled: Some(self.enabled),
         })
     }
@@ -211,6 +224,17 @@ impl WebhookChange {
         if let Some(waits) = &self.schedule {
             let read = |waits: &Vec<String>| read_waits(waits, making.tiers);
             next.schedule = waits.as_ref().map(read).transpose()?;
+        }
+        if let Some(headers) = &self.headers {
+            next.headers = check_headers(headers)?;
+        }
+        if let Some(tls) = &self.tls {
+            let vault = Vault {
+                keys: making.keys,
+                webhook: current.id,
+            };
+            let apply = |form: &TlsForm| form.apply(current.tls.as_ref(), &vault);
+            next.tls = tls.as_ref().map(apply).transpose()?.flatten();
         }
         next.format = self.format.unwrap_or(current.format);
         next.enabled = self.enabled.unwrap_or(current.enabled);
@@ -251,6 +275,8 @@ pub(crate) fn view(
         "rate_limit": webhook.rate_limit,
         "schedule": webhook.schedule.as_ref().map(|waits| labels(waits)),
         "format": webhook.format,
+        "headers": webhook.headers,
+        "tls": tls_form::view(webhook.tls.as_ref()),
         "enabled": webhook.enabled,
         "generation": webhook.generation,
         "health": {

@@ -20,6 +20,7 @@ use crate::request::{Body, Precondition, etag};
 use crate::signing;
 use crate::state::{Admin, AdminState};
 use crate::store::NotWritten;
+use crate::tls_form;
 use crate::webhook_form::{Making, NewWebhook, WebhookChange, view};
 
 /// Webhooks that one tenant may have.
@@ -269,12 +270,14 @@ fn under_primary(
 ) -> Result<Option<Webhook>, Problem> {
     let authentication = reseal(&webhook.authentication, vault)?;
     let signing = signing::reseal(&webhook.signing, vault, now)?;
-    if authentication.is_none() && signing.is_none() {
+    let tls = tls_form::reseal(webhook.tls.as_ref(), vault)?;
+    if authentication.is_none() && signing.is_none() && tls.is_none() {
         return Ok(None);
     }
     let mut next = webhook.clone();
     next.authentication = authentication.unwrap_or(next.authentication);
     next.signing = signing.unwrap_or(next.signing);
+    next.tls = tls.or(next.tls);
     Ok(Some(next))
 }
 

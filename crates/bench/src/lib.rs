@@ -158,6 +158,8 @@ fn configure<L: Log>(log: &L, urls: &[String]) -> String {
             generation: 0,
             acknowledge: Default::default(),
             format: Default::default(),
+            headers: Default::default(),
+            tls: None,
             rate_limit: None,
             schedule: None,
             signing: Vec::new(),

@@ -45,7 +45,7 @@ impl<'de> Deserialize<'de> for Secret {
 }
 
 /// A sealed secret as it stands in a configuration record.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Sealed {
     /// Id of the key it was sealed with.
     key: String,

@@ -8,10 +8,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::catalogue::Preset;
+use crate::custom_headers::CustomHeaders;
 use crate::event::{EventName, TenantId};
 use crate::secret::Sealed;
 use crate::signing::SigningKey;
 use crate::time::Timestamp;
+use crate::tls::Tls;
 use crate::verdict::Acknowledge;
 
 /// Version of the configuration records written here.
@@ -71,6 +73,12 @@ pub struct Webhook {
     /// were signatures has none: its requests are not signed until it gets a key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signing: Vec<SigningKey>,
+    /// Headers that its requests carry besides, checked by [`crate::custom_headers`].
+    #[serde(default, skip_serializing_if = "CustomHeaders::is_empty")]
+    pub headers: CustomHeaders,
+    /// How its TLS differs from the deployment's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// When it was added.
     pub created: Timestamp,
     /// When it was last changed.
@@ -110,6 +118,8 @@ pub enum Format {
     /// CloudEvents in HTTP's binary mode: the data alone in the body, the attributes in headers, see
     /// [`crate::cloudevent::http_headers`].
     CloudEvents,
+    /// The data alone, byte for byte, with the headers that every request has.
+    Raw,
 }
 
 /// How a webhook's requests authenticate (contract R3). Secrets are sealed, see [`crate::secret`].

@@ -307,6 +307,8 @@ fn webhook((number, (tenant, pattern)): (u128, (&str, &str))) -> Webhook {
         rate_limit: None,
         schedule: None,
         format: Default::default(),
+        headers: Default::default(),
+        tls: None,
         created: START,
         updated: START,
         signing: Vec::new(),

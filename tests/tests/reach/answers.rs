@@ -299,3 +299,37 @@ async fn idle_connections_are_bounded_in_all() {
     }
     panic!("{} connections stay open", open.load(Ordering::SeqCst));
 }
+
+/// What a webhook's owner adds, and the data alone.
+#[tokio::test]
+async fn headers_and_raw_data_arrive() {
+    let (heads, mut seen) = tokio::sync::mpsc::channel(8);
+    let (address, _) = serve(move |mut stream| {
+        let heads = heads.clone();
+        async move {
+            while let Some(head) = read_request(&mut stream).await {
+                heads.send(head).await.unwrap();
+                let _ = stream.write_all(OK.as_bytes()).await;
+            }
+        }
+    })
+    .await;
+    let fields = json!({
+        "format": "raw",
+        "headers": { "x-tenant": "acme 7", "webhook-id": "forged", "content-type": "text/plain" },
+    });
+    let webhook = webhook(&format!("http://{address}/"), fields);
+    let http = http(&config());
+    let answer = post(&http, &webhook, Bytes::from_static(b"{}"))
+        .await
+        .unwrap();
+    assert_eq!(answer.outcome, Outcome::Status(200));
+    let head = seen.recv().await.unwrap();
+    assert!(head.contains("x-tenant: acme 7"), "{head}");
+    // Only a record that no administration wrote can hold these; ours win.
+    assert!(head.contains("content-type: application/json"), "{head}");
+    assert!(
+        !head.contains("forged") && !head.contains("\nce-"),
+        "{head}"
+    );
+}

@@ -260,3 +260,68 @@ fn a_bundle_that_cannot_be_read_is_named() {
         );
     }
 }
+
+/// A webhook's own setting: its authority alone is believed, its certificate shown, and nobody else
+/// travels on connections that were made with it.
+#[tokio::test]
+async fn a_webhook_has_authorities_and_a_certificate_of_its_own() {
+    let (deployment, private) = (Authority::new("deployment"), Authority::new("private"));
+    let dir = tempfile::tempdir().unwrap();
+    let http = http(&trusting(&dir, &deployment));
+    let (certificate, key) = private.issue("ringback");
+    for versions in [&[&rustls::version::TLS12][..], &[&rustls::version::TLS13]] {
+        let (asking, newer) = tls(&private.issue("receiver"), versions, Some(&private)).await;
+        let url = format!("https://localhost:{}/", asking.port());
+        let plain = webhook(&url, json!({}));
+        let key = sealed(plain.id, &key);
+        let body = Bytes::from_static(b"{}");
+        let full = json!({ "ca": private.pem(), "certificate": certificate, "key": key });
+        let mutual = webhook(&url, json!({ "tls": full }));
+        let answer = post(&http, &mutual, body.clone()).await.unwrap();
+        assert_eq!(answer.outcome, Outcome::Status(200), "{answer:?}");
+        assert_eq!(newer.load(Ordering::SeqCst), 1);
+        // The same host, where a connection is open by now.
+        for tls in [Value::Null, json!({ "ca": private.pem() })] {
+            let other = webhook(&url, json!({ "tls": tls }));
+            let answer = post(&http, &other, body.clone()).await.unwrap();
+            assert_eq!(answer.outcome, Outcome::Tls, "{answer:?}");
+        }
+        assert_eq!(newer.load(Ordering::SeqCst), 1);
+        // Its own authority, not the deployment's as well.
+        let (usual, _) = tls(&deployment.issue("receiver"), versions, None).await;
+        let url = format!("https://localhost:{}/", usual.port());
+        assert_eq!(sent(&http, &url).await.outcome, Outcome::Status(200));
+        let strict = webhook(&url, json!({ "tls": { "ca": private.pem() } }));
+        let answer = post(&http, &strict, body).await.unwrap();
+        assert_eq!(answer.outcome, Outcome::Tls, "{answer:?}");
+    }
+}
+
+fn sealed(webhook: uuid::Uuid, key: &str) -> Value {
+    let secret = ringback_core::secret::Secret::new(key);
+    let sealed = keys().seal(&secret, webhook, "tls_key", [7; 24]).unwrap();
+    serde_json::to_value(sealed).unwrap()
+}
+
+/// What cannot be used is said, and nothing of the key.
+#[tokio::test]
+async fn a_setting_that_cannot_be_used_is_not_sent_with() {
+    let authority = Authority::new("any");
+    let ((certificate, key), (_, other)) = (authority.issue("a"), authority.issue("b"));
+    let http = http(&config());
+    let id = webhook("https://localhost/", json!({})).id;
+    for tls in [
+        json!({ "ca": "hello" }),
+        json!({ "ca": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" }),
+        json!({ "certificate": certificate, "key": sealed(id, &other) }),
+        json!({ "certificate": "hello", "key": sealed(id, &key) }),
+        json!({ "certificate": certificate, "key": sealed(id, "hunter2") }),
+        json!({ "certificate": certificate, "key": sealed(uuid::Uuid::nil(), &key) }),
+    ] {
+        let webhook = webhook("https://localhost:40001/", json!({ "tls": tls }));
+        let error = post(&http, &webhook, Bytes::from_static(b"{}")).await;
+        let error = error.unwrap_err().to_string();
+        assert!(error.to_lowercase().contains("tls"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}

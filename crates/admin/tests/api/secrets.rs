@@ -190,6 +190,78 @@ async fn equal_secrets_are_sealed_differently() {
     assert_ne!(records[0], records[1]);
 }
 
+/// The key of a client certificate is a secret like any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificates_key_is_sealed_kept_and_sealed_again() {
+    let rig = Rig::new().await;
+    rig.acme().await;
+    let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let key = format!("-----BEGIN PRIVATE KEY-----\n{PASSWORD}\n-----END PRIVATE KEY-----\n");
+    let patch = async |tls: serde_json::Value| {
+        let body = json!({ "tls": tls });
+        rig.change(Method::PATCH, CDR, ("if-match", "*"), body)
+            .await
+    };
+    for wrong in [
+        json!({ "certificate": certificate }),
+        json!({ "key": key }),
+        json!({ "ca": "hello" }),
+        json!({ "certificate": key, "key": key }),
+        json!({ "certificate": certificate, "key": certificate }),
+        json!({ "certificate": certificate, "key": key, "insecure": true }),
+    ] {
+        let answer = patch(wrong).await;
+        let said = answer.body.to_string();
+        assert!(!said.contains(PASSWORD), "{said}");
+        assert_eq!(answer.status, 400, "{said}");
+    }
+    let answer = patch(json!({ "certificate": certificate, "key": key })).await;
+    assert_eq!(answer.body["tls"]["key"], json!({ "set": true }));
+    // Left out it stays, and a certificate can be renewed with it.
+    let answer = patch(json!({ "ca": certificate, "certificate": certificate })).await;
+    assert_eq!(answer.body["tls"]["key"], json!({ "set": true }));
+    let rotated = rig.beside(Config::default(), keys("second")).await;
+    let answer = rotated.post("/v1/secrets/reseal", json!({})).await;
+    assert_eq!(answer.body["resealed"], 1, "{}", answer.body);
+    let (record, webhook) = stored(&rig);
+    assert!(!record.contains(PASSWORD), "{record}");
+    let tls = webhook.tls.unwrap();
+    let sealed = tls.key.unwrap();
+    assert_eq!(sealed.key_id(), "second");
+    let opened = keys("first").open(&sealed, webhook.id, "tls_key").unwrap();
+    assert_eq!(opened.expose(), key);
+    // Without its certificate it is of no use, and goes.
+    let answer = patch(json!({ "ca": certificate })).await;
+    assert_eq!(answer.body["tls"]["key"], json!(null));
+    let answer = patch(json!(null)).await;
+    assert_eq!(answer.body["tls"], json!(null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_are_checked_and_shown() {
+    let rig = Rig::new().await;
+    rig.acme().await;
+    let patch = async |headers: serde_json::Value| {
+        let body = json!({ "headers": headers });
+        rig.change(Method::PATCH, CDR, ("if-match", "*"), body)
+            .await
+    };
+    for (name, value) in [("Host", "a"), ("authorization", "a"), ("x-a", "a\r\nb: c")] {
+        patch(json!({ name: value }))
+            .await
+            .problem(400, "invalid_field");
+    }
+    let answer = patch(json!({ "X-Tenant": "acme" })).await;
+    assert_eq!(answer.body["headers"], json!({ "x-tenant": "acme" }));
+    let body = json!({ "format": "raw" });
+    let answer = rig
+        .change(Method::PATCH, CDR, ("if-match", "*"), body)
+        .await;
+    assert_eq!(answer.body["headers"], json!({ "x-tenant": "acme" }));
+    assert_eq!(answer.body["format"], "raw");
+    assert_eq!(patch(json!({})).await.body["headers"], json!({}));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rotation_seals_everything_again() {
     let rig = Rig::new().await;

@@ -7,7 +7,8 @@ use ringback_core::verdict::Outcome;
 use ringback_core::webhook::{Authentication, Webhook};
 
 use super::headers::value;
-use super::{Answer, Http, Post, Unsendable};
+use super::post::{Answer, Post};
+use super::{Http, Unsendable};
 
 impl Http {
     /// The whole exchange of an attempt: one request, but for Digest.

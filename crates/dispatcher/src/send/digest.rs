@@ -9,7 +9,8 @@ use ringback_core::webhook::Webhook;
 
 use super::authorization::refused;
 use super::challenges::Use;
-use super::{Answer, Http, Post, Unsendable};
+use super::post::{Answer, Post};
+use super::{Http, Unsendable};
 
 const AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("authentication-info");
 

@@ -20,7 +20,13 @@ impl Http {
         delivery: &Delivery,
         now: Timestamp,
     ) -> Result<HeaderMap, Unsendable> {
-        let mut headers = HeaderMap::with_capacity(8);
+        let mut headers = HeaderMap::with_capacity(8 + webhook.headers.len());
+        // Before our own, which win should a record hold what nobody may set.
+        for (name, text) in &webhook.headers {
+            let name =
+                HeaderName::try_from(name).map_err(|_| Unsendable::Header("name of a header"))?;
+            headers.insert(name, value(text.clone(), "text of a header")?);
+        }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if webhook.format == Format::CloudEvents {
             for (name, text) in http_headers(&delivery.event) {

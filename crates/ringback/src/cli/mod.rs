@@ -6,6 +6,7 @@ mod client;
 mod connection;
 mod parked;
 mod replay;
+mod request_args;
 mod secret_input;
 mod table;
 mod tenant;

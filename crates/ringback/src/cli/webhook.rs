@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::client::Client;
 use super::connection::Connection;
 use super::replay::Afterwards;
+use super::request_args::{self, RequestArgs};
 use super::secret_input::AuthenticationArgs;
 use super::table::{self, clean, fields, list, moment, text};
 use super::webhook_secret::{self, SecretCommand};
@@ -64,6 +65,8 @@ enum Format {
     /// CloudEvents, binary mode: the data as body, the attributes as headers
     #[value(name = "cloudevents")]
     CloudEvents,
+    /// The data alone
+    Raw,
 }
 
 impl Format {
@@ -71,6 +74,7 @@ impl Format {
         match self {
             Self::Standard => "standard",
             Self::CloudEvents => "cloudevents",
+            Self::Raw => "raw",
         }
     }
 }
@@ -108,6 +112,8 @@ pub(crate) struct AddArgs {
     #[arg(long)]
     paused: bool,
     #[command(flatten)]
+    requests: Box<RequestArgs>,
+    #[command(flatten)]
     authentication: AuthenticationArgs,
     #[command(flatten)]
     connection: Connection,
@@ -133,6 +139,8 @@ pub(crate) struct SetArgs {
     format: Option<Format>,
     #[command(flatten)]
     pace: PaceArgs,
+    #[command(flatten)]
+    requests: Box<RequestArgs>,
     #[command(flatten)]
     authentication: AuthenticationArgs,
     #[command(flatten)]
@@ -206,9 +214,11 @@ fn form(
     acknowledge: Option<Acknowledge>,
     pace: PaceArgs,
     format: Option<Format>,
+    requests: &RequestArgs,
     authentication: &AuthenticationArgs,
 ) -> Result<Map<String, Value>, Failure> {
     let mut form = Map::new();
+    requests.add_to(&mut form)?;
     if let Some(format) = format {
         form.insert("format".to_owned(), format.as_str().into());
     }
@@ -237,6 +247,7 @@ async fn add(args: AddArgs) -> Result<String, Failure> {
         args.acknowledge,
         args.pace,
         args.format,
+        &args.requests,
         &args.authentication,
     )?;
     form.insert("name".to_owned(), args.webhook.into());
@@ -338,6 +349,8 @@ async fn show(args: NamedArgs) -> Result<String, Failure> {
         ("rate limit", limit),
         ("retries", retries),
         ("format", text(&webhook["format"])),
+        ("headers", request_args::headers(&webhook)),
+        ("tls", request_args::tls(&webhook)),
         ("generation", text(&webhook["generation"])),
         ("created", moment(&webhook["created"])),
         ("updated", moment(&webhook["updated"])),
@@ -351,6 +364,7 @@ async fn set(args: SetArgs) -> Result<String, Failure> {
         args.acknowledge,
         args.pace,
         args.format,
+        &args.requests,
         &args.authentication,
     )?;
     if let Some(url) = args.url {

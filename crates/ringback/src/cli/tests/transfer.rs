@@ -11,6 +11,16 @@ async fn what_is_exported_is_imported_elsewhere() {
     std::fs::write(file("passphrase"), "correct horse battery\n").unwrap();
     std::fs::write(file("wrong"), "incorrect horse battery\n").unwrap();
     std::fs::write(file("password"), "hunter2-hunter2").unwrap();
+    let pem = |label: &str, text: &str| {
+        format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+    };
+    std::fs::write(file("own.pem"), pem("CERTIFICATE", "AAAA")).unwrap();
+    std::fs::write(file("own.key"), pem("PRIVATE KEY", "hunter2")).unwrap();
+    let requests = format!(
+        "--header X-Tenant=acme --tls-ca {0} --tls-certificate {0} --tls-key {1}",
+        file("own.pem"),
+        file("own.key")
+    );
     let with = format!("--passphrase-file {}", file("passphrase"));
     for tenant in 0..3 {
         here.ok(&format!("tenant add t{tenant}")).await;
@@ -19,7 +29,7 @@ async fn what_is_exported_is_imported_elsewhere() {
         here.ok(&format!("webhook add t{tenant} cdr --url {url} {password}"))
             .await;
         here.ok(&format!(
-            "webhook add t{tenant} all --subscribe * --url {url}"
+            "webhook add t{tenant} all --subscribe * --url {url} {requests}"
         ))
         .await;
     }
@@ -53,6 +63,16 @@ async fn what_is_exported_is_imported_elsewhere() {
     for field in ["id", "generation", "url", "authentication", "subscription"] {
         assert_eq!(a[field], b[field], "{field}");
     }
+    let show = "webhook show t2 all";
+    let (a, b) = (here.json(show).await, there.json(show).await);
+    assert_eq!(b["headers"], json!({ "x-tenant": "acme" }));
+    assert_eq!(b["tls"]["key"], json!({ "set": true }));
+    assert_eq!((&a["headers"], &a["tls"]), (&b["headers"], &b["tls"]));
+    let shown = there.ok(show).await;
+    assert!(
+        shown.contains("x-tenant: acme") && shown.contains("with a client certificate"),
+        "{shown}"
+    );
     assert_eq!(
         there.ok(&import).await,
         "0 added, 0 replaced, 10 unchanged."
@@ -66,15 +86,21 @@ async fn what_is_exported_is_imported_elsewhere() {
         file("password")
     );
     there.ok(&set).await;
+    std::fs::write(file("own.key"), pem("PRIVATE KEY", "another")).unwrap();
+    there.ok(&format!("webhook set t2 all {requests}")).await;
     let (_, said) = there.fails(&import).await;
+    assert!(said.contains("webhook all of tenant t2"), "{said}");
     assert!(
         said.contains("webhook all of tenant t0") && said.contains("webhook cdr of tenant t1"),
         "{said}"
     );
     assert_eq!(
         there.ok(&format!("{import} --replace")).await,
-        "0 added, 2 replaced, 8 unchanged."
+        "0 added, 3 replaced, 7 unchanged."
     );
+    there.ok("webhook set t2 all --no-tls --no-headers").await;
+    let bare = there.json(show).await;
+    assert_eq!((&bare["headers"], &bare["tls"]), (&json!({}), &Value::Null));
     std::fs::write(file("nonsense"), "{\"format\": 1}").unwrap();
     let (code, _) = there
         .fails(&format!("import {} {with}", file("nonsense")))

@@ -1,0 +1,120 @@
+//! A webhook's TLS between the API and its record; its private key goes as other secrets do, see
+//! [`crate::authentication`].
+
+use ringback_core::account::same_secret;
+use ringback_core::secret::Secret;
+use ringback_core::tls::{TLS_KEY, Tls, check_certificates, check_key};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::authentication::Vault;
+use crate::problem::Problem;
+
+/// TLS as it is posted. The whole setting: what is absent is taken away, but for the key.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsForm {
+    ca: Option<String>,
+    certificate: Option<String>,
+    /// Absent, the one that is set stays, as long as there is a certificate.
+    key: Option<Secret>,
+}
+
+impl TlsForm {
+    /// The setting after this change; `None` when it says nothing.
+    pub(crate) fn apply(
+        &self,
+        current: Option<&Tls>,
+        vault: &Vault<'_>,
+    ) -> Result<Option<Tls>, Problem> {
+        if let Some(ca) = &self.ca {
+            check_certificates("tls.ca", ca)?;
+        }
+        if let Some(certificate) = &self.certificate {
+            check_certificates("tls.certificate", certificate)?;
+        }
+        let old = current.and_then(|tls| tls.key.clone());
+        let key = match (&self.certificate, &self.key, old) {
+            (None, None, _) => None,
+            (Some(_), None, Some(old)) => Some(old),
+            (Some(_), Some(key), _) => {
+                check_key(key.expose())?;
+                Some(vault.seal(key, TLS_KEY)?)
+            }
+            (Some(_), None, None) | (None, Some(_), _) => {
+                let detail = "a client certificate needs tls.certificate and tls.key, both";
+                return Err(Problem::invalid("invalid_field", detail));
+            }
+        };
+        let tls = Tls {
+            ca: self.ca.clone(),
+            certificate: self.certificate.clone(),
+            key,
+        };
+        Ok((!tls.is_empty()).then_some(tls))
+    }
+}
+
+/// As the API shows it.
+pub(crate) fn view(tls: Option<&Tls>) -> Value {
+    match tls {
+        None => Value::Null,
+        Some(tls) => json!({
+            "ca": tls.ca,
+            "certificate": tls.certificate,
+            "key": tls.key.as_ref().map(|_| json!({ "set": true })),
+        }),
+    }
+}
+
+/// The same with its key sealed with the primary key; `None` when it already is.
+pub(crate) fn reseal(tls: Option<&Tls>, vault: &Vault<'_>) -> Result<Option<Tls>, Problem> {
+    let Some((tls, key)) = with_key(tls) else {
+        return Ok(None);
+    };
+    let renewed = vault.renew(key, TLS_KEY)?;
+    Ok(renewed.map(|key| Tls {
+        key: Some(key),
+        ..tls.clone()
+    }))
+}
+
+/// The same, its key opened with the keys of `from` and sealed with those of `to`.
+pub(crate) fn transfer(
+    tls: Option<&Tls>,
+    from: &Vault<'_>,
+    to: &Vault<'_>,
+) -> Result<Option<Tls>, Problem> {
+    let Some((with, key)) = with_key(tls) else {
+        return Ok(tls.cloned());
+    };
+    let secret = from.keys.open(key, from.webhook, TLS_KEY)?;
+    Ok(Some(Tls {
+        key: Some(to.seal(&secret, TLS_KEY)?),
+        ..with.clone()
+    }))
+}
+
+/// Whether both are the same, whatever their keys are sealed with.
+pub(crate) fn same(
+    a: (Option<&Tls>, &Vault<'_>),
+    b: (Option<&Tls>, &Vault<'_>),
+) -> Result<bool, Problem> {
+    let ((a, from), (b, to)) = (a, b);
+    match (with_key(a), with_key(b)) {
+        (None, None) => Ok(a == b),
+        (Some((left, key)), Some((right, other))) => {
+            let ours = from.keys.open(key, from.webhook, TLS_KEY)?;
+            let theirs = to.keys.open(other, to.webhook, TLS_KEY)?;
+            Ok(
+                (&left.ca, &left.certificate) == (&right.ca, &right.certificate)
+                    && same_secret(ours.expose(), theirs.expose()),
+            )
+        }
+        _ => Ok(false),
+    }
+}
+
+fn with_key(tls: Option<&Tls>) -> Option<(&Tls, &ringback_core::secret::Sealed)> {
+    tls.and_then(|tls| Some((tls, tls.key.as_ref()?)))
+}

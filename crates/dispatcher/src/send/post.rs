@@ -1,0 +1,99 @@
+//! One request of an attempt, and its answer.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{HeaderMap, RETRY_AFTER};
+use ringback_core::time::Timestamp;
+use ringback_core::verdict::{Outcome, parse_retry_after};
+
+use super::resolver::refusal;
+use super::response::{chain, classify, explain, read};
+use super::{Http, Unsendable};
+
+/// A request that can be made again within the same attempt.
+pub(super) struct Post {
+    /// What carries it.
+    pub(super) client: reqwest::Client,
+    pub(super) url: url::Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    /// When the attempt began: its time runs from there, whichever request of it this is.
+    pub(super) began: Instant,
+    /// The time of that.
+    pub(super) now: Timestamp,
+}
+
+/// What came of one request.
+pub(super) struct Answer {
+    pub(super) outcome: Outcome,
+    pub(super) error: Option<String>,
+    pub(super) response: Option<String>,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) headers: HeaderMap,
+}
+
+impl Http {
+    pub(super) async fn post(&self, post: &Post) -> Result<Answer, Unsendable> {
+        let request = post
+            .client
+            .post(post.url.clone())
+            .headers(post.headers.clone())
+            .body(post.body.clone())
+            .timeout(self.timeout.saturating_sub(post.began.elapsed()));
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => {
+                return match refusal(&error) {
+                    Some(refusal) => Err(refusal.into()),
+                    None => Ok(self.failed(&error, HeaderMap::new())),
+                };
+            }
+        };
+        let outcome = match response.status().as_u16() {
+            // The proxy wants to know who we are: the receiver knows nothing of it.
+            407 if self.via_proxy => Outcome::Proxy,
+            status => Outcome::Status(status),
+        };
+        let error = explain(&response, self.via_proxy);
+        let headers = std::mem::take(response.headers_mut());
+        let retry_after = headers
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| parse_retry_after(text, post.now + post.began.elapsed()));
+        Ok(match read(response).await {
+            Ok(response) => Answer {
+                outcome,
+                error,
+                response,
+                retry_after,
+                headers,
+            },
+            // R11: an answer that breaks off is a failed attempt, whatever its status.
+            Err(error) => Answer {
+                retry_after,
+                ..self.failed(&error, headers)
+            },
+        })
+    }
+
+    fn failed(&self, error: &reqwest::Error, headers: HeaderMap) -> Answer {
+        Answer {
+            outcome: self.classify(error),
+            error: Some(chain(error)),
+            response: None,
+            retry_after: None,
+            headers,
+        }
+    }
+
+    fn classify(&self, error: &reqwest::Error) -> Outcome {
+        match classify(error) {
+            // Nobody but the proxy is connected to; what it cannot reach is not known to be at fault.
+            outcome if self.via_proxy && error.is_connect() && outcome != Outcome::Tls => {
+                Outcome::Proxy
+            }
+            outcome => outcome,
+        }
+    }
+}
