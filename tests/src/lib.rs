@@ -23,6 +23,7 @@ pub mod rig;
 pub mod sdks;
 pub mod sender;
 pub mod servers;
+pub mod servers_tls;
 pub mod simulation;
 pub mod sip;
 pub mod uncommitted;

@@ -130,18 +130,12 @@ impl Programs {
             self.lighttpd_command(dir),
             self.nginx_command(dir),
         ];
-        let children = commands.map(|mut command| command.spawn().unwrap());
-        let servers = Servers {
+        Servers {
             apache: format!("http://{apache}"),
             lighttpd: format!("http://{lighttpd}"),
             nginx: format!("http://{nginx}"),
-            dir: dir.to_owned(),
-            children: children.into(),
-        };
-        for address in &addresses {
-            servers.wait(address);
+            running: Running::start(dir, commands, &addresses),
         }
-        servers
     }
 
     fn command(&self, program: &Path) -> Command {
@@ -178,7 +172,7 @@ impl Programs {
         command
     }
 
-    fn nginx_command(&self, dir: &Path) -> Command {
+    pub(crate) fn nginx_command(&self, dir: &Path) -> Command {
         let mut command = self.server(&self.nginx, dir, "nginx");
         command
             .arg("-p")
@@ -251,6 +245,22 @@ fn lighttpd_conf(dir: &Path, address: &str) -> String {
 
 /// `try_files` comes after authentication; `return` in the same place would come before.
 fn nginx_conf(dir: &Path, address: &str) -> String {
+    let servers = format!(
+        "server {{\nlisten {address};\n\
+         location /basic {{\nauth_basic hooks;\nauth_basic_user_file {}/htpasswd;\n\
+         try_files /none @noted;\n}}\n\
+         location /bearer {{\nif ($http_authorization != \"Bearer {TOKEN}\") {{\n\
+         add_header WWW-Authenticate Bearer always;\nreturn 401;\n}}\n\
+         try_files /none @noted;\n}}\n\
+         location @noted {{ return 200 noted; }}\n}}\n",
+        dir.display()
+    );
+    nginx_frame(dir, "$http_authorization", &servers)
+}
+
+/// What every nginx needs around its servers; `noted` of each request, after its status and path, goes
+/// to the log.
+pub(crate) fn nginx_frame(dir: &Path, noted: &str, servers: &str) -> String {
     let dir = dir.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("{name}_temp_path {dir}/nginx-{name};\n"))
@@ -258,15 +268,8 @@ fn nginx_conf(dir: &Path, address: &str) -> String {
     format!(
         "daemon off;\nmaster_process off;\npid {dir}/nginx.pid;\nerror_log {dir}/nginx-error.log;\n\
          events {{ worker_connections 64; }}\n\
-         http {{\nlog_format access '$status $uri $http_authorization';\n\
-         access_log {dir}/nginx-access.log access;\n{temporary}\
-         server {{\nlisten {address};\n\
-         location /basic {{\nauth_basic hooks;\nauth_basic_user_file {dir}/htpasswd;\n\
-         try_files /none @noted;\n}}\n\
-         location /bearer {{\nif ($http_authorization != \"Bearer {TOKEN}\") {{\n\
-         add_header WWW-Authenticate Bearer always;\nreturn 401;\n}}\n\
-         try_files /none @noted;\n}}\n\
-         location @noted {{ return 200 noted; }}\n}}\n}}\n"
+         http {{\nlog_format access '$status $uri {noted}';\n\
+         access_log {dir}/nginx-access.log access;\n{temporary}{servers}}}\n"
     )
 }
 
@@ -278,13 +281,48 @@ pub struct Servers {
     pub lighttpd: String,
     /// `/basic` and `/bearer`.
     pub nginx: String,
-    dir: PathBuf,
-    children: Vec<Child>,
+    running: Running,
 }
 
 impl Servers {
     /// Stops the servers; they have written their logs then.
     pub fn stop(&mut self) {
+        self.running.stop();
+    }
+
+    /// What a server (`apache`, `lighttpd`, `nginx`) noted of the requests to a path: status, path and
+    /// the `Authorization` header.
+    pub fn requests(&self, server: &str, path: &str) -> Vec<String> {
+        self.running.requests(server, path)
+    }
+}
+
+/// Processes and where their logs are; stopped when dropped.
+pub(crate) struct Running {
+    dir: PathBuf,
+    children: Vec<Child>,
+}
+
+impl Running {
+    /// Starts them and waits until they take connections at all addresses.
+    pub(crate) fn start<const N: usize>(
+        dir: &Path,
+        commands: [Command; N],
+        addresses: &[String],
+    ) -> Self {
+        let children = commands.map(|mut command| command.spawn().unwrap());
+        let running = Self {
+            dir: dir.to_owned(),
+            children: children.into(),
+        };
+        for address in addresses {
+            running.wait(address);
+        }
+        running
+    }
+
+    /// Stops them; they have written their logs then.
+    pub(crate) fn stop(&mut self) {
         for child in &mut self.children {
             let pid = child.id().to_string();
             let _ = Command::new("kill").args(["-TERM", &pid]).status();
@@ -301,9 +339,8 @@ impl Servers {
         }
     }
 
-    /// What a server (`apache`, `lighttpd`, `nginx`) noted of the requests to a path: status, path and
-    /// the `Authorization` header.
-    pub fn requests(&self, server: &str, path: &str) -> Vec<String> {
+    /// The lines of a server's log about requests to a path.
+    pub(crate) fn requests(&self, server: &str, path: &str) -> Vec<String> {
         let log = self.dir.join(format!("{server}-access.log"));
         let log = fs::read(log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log).replace("\\\"", "\"");
@@ -324,7 +361,7 @@ impl Servers {
     }
 
     /// What the servers said about themselves.
-    pub fn said(&self) -> String {
+    fn said(&self) -> String {
         let mut said = String::new();
         for server in ["apache", "lighttpd", "nginx"] {
             for kind in [".out", "-error.log"] {
@@ -337,7 +374,7 @@ impl Servers {
     }
 }
 
-impl Drop for Servers {
+impl Drop for Running {
     fn drop(&mut self) {
         self.stop();
     }

@@ -244,3 +244,23 @@ fn docs_list_every_row() {
         .collect();
     assert_eq!(listed, rows);
 }
+
+/// The other rows name a file and tests in it.
+#[test]
+fn docs_name_tests_that_exist() {
+    let page = include_str!("../../docs/requests.md");
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut named = 0;
+    for line in page.lines().filter(|line| line.contains(".rs`: `")) {
+        let cell = line.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let (file, tests) = cell.split_once(": ").unwrap();
+        let file = root.join(file.trim_matches('`'));
+        let code = std::fs::read_to_string(&file).expect(line);
+        for test in tests.split(", ") {
+            let begin = format!("fn {}(", test.trim_matches('`'));
+            assert!(code.contains(&begin), "{begin} of {line}");
+            named += 1;
+        }
+    }
+    assert!(named >= 20, "{named}");
+}
