@@ -7,6 +7,7 @@
 mod answers;
 mod parking;
 mod proxy;
+mod rebinding;
 mod tls;
 
 use std::future::Future;
