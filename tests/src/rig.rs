@@ -81,6 +81,8 @@ pub struct Rig<L: Log> {
     pub admin: String,
     pub ingest: String,
     pub health: Health,
+    /// Of everything that runs here.
+    pub metrics: Metrics,
     /// Of the next dispatcher that is started.
     pub config: ringback_dispatcher::Config,
     servers: Vec<JoinHandle<std::io::Result<()>>>,
@@ -175,6 +177,7 @@ impl<L: Log> Rig<L> {
             admin,
             ingest,
             health,
+            metrics,
             config,
             servers,
             stop,
@@ -189,7 +192,7 @@ impl<L: Log> Rig<L> {
             config: self.config.clone(),
             schedule: self.schedule.clone(),
             clock: ringback_log::system_clock(),
-            metrics: Metrics::new(),
+            metrics: self.metrics.clone(),
             health: self.health.clone(),
         };
         self.dispatcher = Some(Dispatcher::start(&self.log, environment, keys()).unwrap());

@@ -13,6 +13,7 @@ use ringback_core::log::{Log, Reader as _};
 use ringback_core::secret::Secret;
 use ringback_core::signature::Signer;
 use ringback_log::local::{LocalLog, LocalOptions};
+use ringback_tests::certificates::Authority;
 use ringback_tests::receiver::{Answer, Request};
 use ringback_tests::rig::{Rig, TestTenant, short_schedule, topics};
 use ringback_tests::sdks;
@@ -254,6 +255,59 @@ fn records<L: Log>(log: &L) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// In the URL of each.
+const QUERY: &str = "q-hunter2-in-the-url";
+
+/// Webhooks with every other kind of secret, each of which fails and then succeeds, but for the one
+/// with a TLS key. Tells what must not show, and what the administration said meanwhile.
+async fn other_secrets<L: Log>(rig: &Rig<L>, tenant: &TestTenant) -> (Vec<String>, String) {
+    let (certificate, key) = Authority::new("any").issue("ringback");
+    let login = |method: &str, password: &str| json!({ "method": method, "username": "pbx", "password": password });
+    let bearer = json!({ "method": "bearer", "token": "t-hunter2-token" });
+    let tls = json!({ "certificate": certificate, "key": key });
+    let mut shown = String::new();
+    for (name, field, value) in [
+        ("basic", "authentication", login("basic", "b-hunter2-basic")),
+        (
+            "digest",
+            "authentication",
+            login("digest", "d-hunter2-digest"),
+        ),
+        ("bearer", "authentication", bearer),
+        ("tls", "tls", tls),
+    ] {
+        let mut url = format!("{}?key={QUERY}", rig.receiver.url(name));
+        if field == "tls" {
+            url = url.replace("http://", "https://");
+        }
+        rig.receiver.first(name, vec![Answer::Status(503)]);
+        let mut fields = json!({ "subscription": ["queue.*"], "url": url });
+        fields[field] = value;
+        shown += &rig.webhook_with(tenant, name, fields).await.to_string();
+    }
+    let event = rig.event(tenant, "queue.updated").await;
+    for name in ["basic", "digest", "bearer", "tls"] {
+        let attempts = rig.attempts(tenant, name, &event, 2).await;
+        let good = attempts.iter().any(|attempt| attempt["status"] == 200);
+        assert_eq!(good, name != "tls", "{attempts:?}");
+        let attempts = json!(attempts).to_string();
+        assert!(!attempts.contains(QUERY), "{attempts}");
+        shown += &attempts;
+        let view = format!("tenants/{}/webhooks/{name}", tenant.id);
+        shown += &rig.api("GET", &view, Value::Null).await.to_string();
+    }
+    let basic = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, "pbx:b-hunter2-basic");
+    let line = key.lines().nth(1).unwrap().to_owned();
+    let planted = [
+        "b-hunter2-basic",
+        "d-hunter2-digest",
+        "t-hunter2-token",
+        QUERY,
+    ];
+    let planted = planted.map(str::to_owned).into_iter();
+    (planted.chain([basic, line]).collect(), shown)
+}
+
 /// From the making of a key to a parked delivery: no log, record or listing shows it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn secrets_do_not_show_on_the_way() {
@@ -283,7 +337,7 @@ async fn secrets_do_not_show_on_the_way() {
     rig.receiver.first("hidden", vec![Answer::Status(404)]);
     let refused = rig.event(&tenant, "cdr.completed").await;
     rig.parked(&tenant, "main", 1).await;
-    let mut shown = String::new();
+    let (others, mut shown) = other_secrets(&rig, &tenant).await;
     let webhooks = format!("tenants/{}/webhooks", tenant.id);
     for path in [
         "tenants".to_owned(),
@@ -299,6 +353,10 @@ async fn secrets_do_not_show_on_the_way() {
     shown += &tokio::task::spawn_blocking(move || records(&reading))
         .await
         .unwrap();
+    let form = json!({ "passphrase": "of sufficient length" });
+    shown += &rig.api("POST", "export", form).await.to_string();
+    let metrics = rig.metrics.expose();
+    assert!(metrics.contains("attempts"), "{metrics}");
     let removed = format!("{webhooks}/main");
     shown += &rig.api("DELETE", &removed, Value::Null).await.to_string();
     rig.stop().await;
@@ -308,9 +366,21 @@ async fn secrets_do_not_show_on_the_way() {
         "nothing was captured"
     );
     assert!(shown.contains(&event) && shown.contains("sealed"));
+    assert!(shown.contains("ringback-export") && shown.contains("digest"));
     for secret in secrets {
         let (_, key) = secret.split_once('_').unwrap();
         assert!(!shown.contains(key), "an answer or a record shows {secret}");
         assert!(!logged.contains(key), "the log shows {secret}");
+        assert!(!metrics.contains(key), "a metric shows {secret}");
+    }
+    for secret in others {
+        // Whoever may see a webhook sees its URL.
+        let url = secret == QUERY;
+        assert!(
+            url || !shown.contains(&secret),
+            "an answer or a record shows {secret}"
+        );
+        assert!(!logged.contains(&secret), "the log shows {secret}");
+        assert!(!metrics.contains(&secret), "a metric shows {secret}");
     }
 }
