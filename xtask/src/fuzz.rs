@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::step::{cargo, run};
+use crate::step::{command, run};
 use crate::{USAGE, root, target, tools};
 
 /// Seconds for each target.
@@ -40,16 +40,44 @@ pub(crate) fn run_named(args: &[&str]) -> Result<(), String> {
         named = targets;
     }
     tools::check()?;
-    tools::cargo_fuzz()?;
-    named.iter().try_for_each(|name| run_one(name, seconds))
+    let program = tools::cargo_fuzz()?;
+    let program = program.to_string_lossy();
+    take_versions()?;
+    named
+        .iter()
+        .try_for_each(|name| run_one(&program, name, seconds))
 }
 
-fn run_one(name: &str, seconds: &str) -> Result<(), String> {
+/// Lets the targets' own workspace build what the product does: its lock file is not kept, but made of
+/// the product's, to which cargo adds libFuzzer.
+fn take_versions() -> Result<(), String> {
+    let (ours, theirs) = (
+        root().join("Cargo.lock"),
+        root().join("tests/fuzz/Cargo.lock"),
+    );
+    let changed = |path| fs::metadata(path).and_then(|file| file.modified());
+    match (changed(&ours), changed(&theirs)) {
+        (Ok(ours), Ok(theirs)) if ours <= theirs => return Ok(()),
+        _ => {}
+    }
+    // Written, not copied, so that it is of now.
+    fs::read(&ours)
+        .and_then(|lock| fs::write(&theirs, lock))
+        .map_err(|error| {
+            format!(
+                "copying {} to {}: {error}",
+                ours.display(),
+                theirs.display()
+            )
+        })
+}
+
+fn run_one(program: &str, name: &str, seconds: &str) -> Result<(), String> {
     // What libFuzzer keeps goes to the first directory; the second is ours and only read.
     let found = target().join("fuzz-corpus").join(name);
     fs::create_dir_all(&found)
         .map_err(|error| format!("making the directory {}: {error}", found.display()))?;
-    let mut fuzz = cargo(&["fuzz", "run", "--fuzz-dir", "tests/fuzz"]);
+    let mut fuzz = command(program, &["run", "--fuzz-dir", "tests/fuzz"]);
     fuzz.args(["--sanitizer", "none", "--target-dir"])
         .arg(target().join("fuzz"))
         .arg(name)
@@ -58,15 +86,7 @@ fn run_one(name: &str, seconds: &str) -> Result<(), String> {
         .args(["--", INPUT_BYTES_MAX, INPUT_SECONDS_MAX])
         .arg("-print_final_stats=1")
         .arg(format!("-max_total_time={seconds}"));
-    // Where cargo finds its command `fuzz`.
-    let mut path = vec![tools::bin()];
-    path.extend(
-        std::env::var_os("PATH")
-            .iter()
-            .flat_map(std::env::split_paths),
-    );
-    let path = std::env::join_paths(path).map_err(|error| format!("setting PATH: {error}"))?;
-    run(fuzz.env("PATH", path)).map_err(|error| {
+    run(&mut fuzz).map_err(|error| {
         format!("{error}\nA finding becomes a file of tests/fuzz/seeds/{name} with its fix.")
     })
 }

@@ -51,19 +51,14 @@ pub(crate) fn cargo_fuzz() -> Result<PathBuf, String> {
     installed("cargo-fuzz", CARGO_FUZZ)
 }
 
-/// Where the programs are that we install.
-pub(crate) fn bin() -> PathBuf {
-    target().join("tools/bin")
-}
-
 fn installed(name: &str, wanted: &str) -> Result<PathBuf, String> {
-    let program = bin().join(name);
+    let tools = target().join("tools");
+    let program = tools.join("bin").join(name);
     let found = version(&program.to_string_lossy());
     let right = format!("{name} {wanted}");
     if found.is_none_or(|found| found.trim() != right) {
         // Unoptimised: it runs for seconds and would be optimised for minutes.
         let package = format!("{name}@{wanted}");
-        let tools = target().join("tools");
         let tools = tools.to_string_lossy();
         let args = ["install", "--locked", "--debug", "--root", &tools, &package];
         run(&mut cargo(&args))?;
