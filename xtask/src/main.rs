@@ -1,5 +1,5 @@
 //! The project's own commands: `cargo xtask test` is everything that must hold, `cargo xtask bench`
-//! prints the figures. They do their own set-up.
+//! prints the figures, `cargo xtask fuzz` looks for what breaks. They do their own set-up.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod fuzz;
 mod step;
 mod test;
 mod tidy;
@@ -20,7 +21,9 @@ use std::process::ExitCode;
 const USAGE: &str = "usage:
   cargo xtask test [--skip STEP]...    everything that must hold; --list shows the steps
   cargo xtask tidy                     only the checks of the tree itself
-  cargo xtask bench [NAME [ARGS]...]   prints figures: all benches, or one";
+  cargo xtask bench [NAME [ARGS]...]   prints figures: all benches, or one
+  cargo xtask fuzz [TARGET]... [--seconds N]
+                                       looks for inputs that break a property, N (60) seconds a target";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         ["test", rest @ ..] => test::run(rest),
         ["tidy"] => tidy::run(),
         ["bench", rest @ ..] => bench::run_named(rest),
+        ["fuzz", rest @ ..] => fuzz::run_named(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(64);

@@ -6,6 +6,7 @@ use crate::step::{cargo, command, run};
 use crate::target;
 
 const CARGO_DENY: &str = "0.20.2";
+const CARGO_FUZZ: &str = "0.13.2";
 
 /// A program, and the package that brings it on Debian and Ubuntu.
 const NEEDED: [(&str, &str); 5] = [
@@ -42,22 +43,24 @@ fn version(program: &str) -> Option<String> {
 
 /// The path of cargo-deny, installed if it is not there in the right version.
 pub(crate) fn cargo_deny() -> Result<PathBuf, String> {
+    installed("cargo-deny", CARGO_DENY)
+}
+
+/// The path of cargo-fuzz, installed if it is not there in the right version.
+pub(crate) fn cargo_fuzz() -> Result<PathBuf, String> {
+    installed("cargo-fuzz", CARGO_FUZZ)
+}
+
+fn installed(name: &str, wanted: &str) -> Result<PathBuf, String> {
     let tools = target().join("tools");
-    let program = tools.join("bin/cargo-deny");
-    let installed = version(&program.to_string_lossy());
-    let right = format!("cargo-deny {CARGO_DENY}");
-    if installed.is_none_or(|version| version.trim() != right) {
+    let program = tools.join("bin").join(name);
+    let found = version(&program.to_string_lossy());
+    let right = format!("{name} {wanted}");
+    if found.is_none_or(|found| found.trim() != right) {
         // Unoptimised: it runs for seconds and would be optimised for minutes.
-        let crate_version = format!("cargo-deny@{CARGO_DENY}");
+        let package = format!("{name}@{wanted}");
         let tools = tools.to_string_lossy();
-        let args = [
-            "install",
-            "--locked",
-            "--debug",
-            "--root",
-            &tools,
-            &crate_version,
-        ];
+        let args = ["install", "--locked", "--debug", "--root", &tools, &package];
         run(&mut cargo(&args))?;
     }
     Ok(program)

@@ -21,6 +21,8 @@ pub mod health;
 pub mod invariant;
 pub mod lane;
 pub mod log;
+#[cfg(any(test, feature = "properties"))]
+pub mod properties;
 pub mod record;
 pub mod schedule;
 pub mod secret;

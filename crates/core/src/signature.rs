@@ -25,7 +25,7 @@ const HMAC_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 /// Bytes of an Ed25519 seed, and of a public key (RFC 8032 §5.1.5).
 const ED25519_BYTES: usize = 32;
 /// Signatures of one header that are looked at: it comes from outside.
-const SIGNATURES_MAX: usize = 16;
+pub(crate) const SIGNATURES_MAX: usize = 16;
 
 /// Base64 as people paste it, with or without its padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(

@@ -140,8 +140,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_retry_after_panics(text in ".{0,60}", now in any::<i64>()) {
-            let _ = parse_retry_after(&text, Timestamp::from_micros(now));
+        fn retry_after_is_a_wait(text in ".{0,60}| *[0-9]{1,25}|(Sun, )?[0-9]{1,2} (Nov|Feb) [0-9]{4} [0-2][0-9]:[0-5][0-9]:[0-6][0-9] (GMT|[+-][0-9]{4})", now in any::<i64>()) {
+            crate::properties::retry_after_is_a_wait(&text, Timestamp::from_micros(now));
         }
 
         /// R9, R10, R11 over every status that a response can carry.

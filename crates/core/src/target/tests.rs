@@ -1,11 +1,10 @@
 //! The rules for URLs, a row for each, and that no spelling of an address gets past the policy.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
 use proptest::prelude::*;
 
 use super::*;
-use crate::address::{Kind, Opening, kind_of};
+use crate::address::{Kind, Opening};
+use crate::properties::reach;
 
 /// What is accepted, and its normal form.
 #[test]
@@ -321,45 +320,23 @@ fn of_resolved_addresses_the_open_ones_are_left() {
 
 proptest! {
     #[test]
-    fn no_text_panics(text in ".{0,80}") {
-        let _ = Reach::default().check(&text);
+    fn any_text_is_safe_or_refused(text in ".{0,80}") {
+        reach::a_url_is_safe_or_refused(&text);
+        reach::no_error_repeats_a_secret(&text);
     }
 
-    /// The normal form is what is stored and checked again before each request.
     #[test]
-    fn a_normal_form_is_its_own(text in "(?i:https?)://[a-zA-Z0-9ä_-]{1,9}(\\.[a-z0-9]{1,5}){0,3}(:[0-9]{1,5})?[/?]\\PC{0,40}") {
-        if let Ok(url) = check_url(&text) {
-            let again = check_url(url.as_str());
-            prop_assert_eq!(again.as_ref().map(Url::as_str), Ok(url.as_str()));
-        }
+    fn what_looks_like_a_url_is_safe_or_refused(text in "(?i:https?)://[a-zA-Z0-9ä_-]{1,9}(\\.[a-z0-9]{1,5}){0,3}(:[0-9]{1,5})?[/?]\\PC{0,40}") {
+        reach::a_url_is_safe_or_refused(&text);
     }
 
-    /// Every number that may stand for an IPv4 address, in any base and with any number of parts.
     #[test]
     fn an_address_is_read_in_every_spelling(bits in any::<u32>(), parts in 1usize..=4, bases in any::<[u8; 4]>()) {
-        let v4 = Ipv4Addr::from(bits);
-        let mut fields: Vec<u32> = v4.octets()[..parts - 1].iter().map(|o| u32::from(*o)).collect();
-        let left = 8 * (5 - parts) as u32;
-        fields.push(if left == 32 { bits } else { bits & ((1 << left) - 1) });
-        let spelled: Vec<String> = fields.iter().zip(bases).map(|(field, base)| match base % 3 {
-            0 => field.to_string(),
-            1 => format!("{field:#x}"),
-            _ => format!("0{field:o}"),
-        }).collect();
-        let checked = Reach::default().check(&format!("http://{}/", spelled.join(".")));
-        match kind_of(v4.into()) {
-            None => {
-                let url = checked.unwrap();
-                prop_assert_eq!(url.host(), Some(Host::Ipv4(v4)));
-            }
-            Some(kind) => prop_assert_eq!(checked, Err(Unreachable::Address(Refused { address: v4.into(), kind }))),
-        }
+        reach::an_address_is_read_in_every_spelling(bits, parts, bases);
     }
 
     #[test]
     fn an_ipv6_address_is_read(bits in any::<u128>()) {
-        let v6 = Ipv6Addr::from(bits);
-        let checked = Reach::default().check(&format!("http://[{v6}]/"));
-        prop_assert_eq!(checked.is_ok(), kind_of(v6.into()).is_none());
+        reach::an_ipv6_address_is_read(bits.into());
     }
 }
