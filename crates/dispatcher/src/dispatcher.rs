@@ -27,6 +27,8 @@ use crate::settle::{Parts, Settler};
 
 /// How often gauges are published.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How often who waits for current configuration looks for himself.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why a dispatcher does not start.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +89,9 @@ impl<L: Log, T: Transport> Shared<L, T> {
             if self.directory.is_fresh() {
                 return;
             }
-            news.await;
+            // It grows stale by time alone, so nobody can promise to tell of every end of that: a
+            // process that stood still may be told before it has noticed.
+            let _ = tokio::time::timeout(LOOK_AGAIN, news).await;
         }
     }
 

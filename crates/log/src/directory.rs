@@ -138,7 +138,6 @@ impl Shared {
         let mut failing = false;
         while !self.stop.load(Ordering::Acquire) {
             let asked = self.started.elapsed();
-            let was_fresh = self.is_fresh();
             let mut changed = false;
             // Nobody can work before it is loaded: no waiting for news until then.
             let loading = followed.at_end.load(Ordering::Acquire) == 0;
@@ -152,6 +151,7 @@ impl Shared {
                     .applied
                     .store(offset(record.offset) + 1, Ordering::Release);
             });
+            let was_fresh = self.is_fresh();
             match result {
                 Ok(true) => {
                     let millis = u64::try_from(asked.as_millis()).unwrap_or(u64::MAX - 1);
