@@ -1,8 +1,6 @@
 //! Runs the benches, which print lines `figure NAME VALUE UNIT`.
 
-use std::fs;
-
-use crate::root;
+use crate::names_in;
 use crate::step::{cargo, run};
 
 /// `cargo xtask bench`: all of them, or one with its own arguments.
@@ -34,16 +32,5 @@ fn run_one(bench: &str, args: &[&str]) -> Result<(), String> {
 
 /// The names of all benches: the programs of the package.
 fn benches() -> Result<Vec<String>, String> {
-    let dir = root().join("crates/bench/src/bin");
-    let failed = |error| format!("listing the benches in {}: {error}", dir.display());
-    let mut names = Vec::new();
-    for entry in fs::read_dir(&dir).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        names.extend(
-            path.file_stem()
-                .map(|name| name.to_string_lossy().into_owned()),
-        );
-    }
-    names.sort();
-    Ok(names)
+    names_in("crates/bench/src/bin")
 }

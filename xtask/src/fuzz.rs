@@ -4,7 +4,7 @@
 use std::fs;
 
 use crate::step::{command, run};
-use crate::{USAGE, root, target, tools};
+use crate::{USAGE, names_in, root, target, tools};
 
 /// Seconds for each target.
 const SECONDS: &str = "60";
@@ -93,16 +93,5 @@ fn run_one(program: &str, name: &str, seconds: &str) -> Result<(), String> {
 
 /// The names of all targets.
 fn targets() -> Result<Vec<String>, String> {
-    let dir = root().join("tests/fuzz/fuzz_targets");
-    let failed = |error| format!("listing the targets in {}: {error}", dir.display());
-    let mut names = Vec::new();
-    for entry in fs::read_dir(&dir).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        names.extend(
-            path.file_stem()
-                .map(|name| name.to_string_lossy().into_owned()),
-        );
-    }
-    names.sort();
-    Ok(names)
+    names_in("tests/fuzz/fuzz_targets")
 }

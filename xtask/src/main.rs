@@ -15,6 +15,7 @@ mod test;
 mod tidy;
 mod tools;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -59,4 +60,20 @@ fn target() -> PathBuf {
         Some(dir) => root().join(dir),
         None => root().join("target"),
     }
+}
+
+/// The names of the programs in a folder of the repository, sorted.
+fn names_in(folder: &str) -> Result<Vec<String>, String> {
+    let dir = root().join(folder);
+    let failed = |error| format!("listing the programs in {}: {error}", dir.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        names.extend(
+            path.file_stem()
+                .map(|name| name.to_string_lossy().into_owned()),
+        );
+    }
+    names.sort();
+    Ok(names)
 }

@@ -65,47 +65,10 @@ fn run_all(skipped: Vec<String>) -> Result<(), String> {
         ];
         step::run(&mut command(&deny.to_string_lossy(), &args))
     })?;
-    steps.run("kafka", |_| {
-        let args = [
-            "run",
-            "--locked",
-            "--package",
-            "ringback-tests",
-            "--bin",
-            "kafka",
-        ];
-        step::run(cargo(&args).args(["--", "prepare"]))
-    })?;
-    steps.run("sdks", |_| {
-        step::run(&mut cargo(&[
-            "run",
-            "--locked",
-            "--package",
-            "ringback-tests",
-            "--bin",
-            "sdks",
-        ]))
-    })?;
-    steps.run("sip", |_| {
-        step::run(&mut cargo(&[
-            "run",
-            "--locked",
-            "--package",
-            "ringback-tests",
-            "--bin",
-            "sip",
-        ]))
-    })?;
-    steps.run("servers", |_| {
-        step::run(&mut cargo(&[
-            "run",
-            "--locked",
-            "--package",
-            "ringback-tests",
-            "--bin",
-            "servers",
-        ]))
-    })?;
+    steps.run("kafka", |_| prepare("kafka", &["--", "prepare"]))?;
+    for parts in ["sdks", "sip", "servers"] {
+        steps.run(parts, |_| prepare(parts, &[]))?;
+    }
     steps.run("clippy", |_| {
         let args = ["clippy", "--locked", "--workspace", "--all-targets"];
         step::run(cargo(&args).args(["--", "-D", "warnings"]))
@@ -135,6 +98,19 @@ fn run_all(skipped: Vec<String>) -> Result<(), String> {
     })?;
     steps.summarise(None);
     Ok(())
+}
+
+/// Runs the program of the tests that prepares what they need: fetches, installs, unpacks.
+fn prepare(program: &str, args: &[&str]) -> Result<(), String> {
+    let package = [
+        "run",
+        "--locked",
+        "--package",
+        "ringback-tests",
+        "--bin",
+        program,
+    ];
+    step::run(cargo(&package).args(args))
 }
 
 #[cfg(test)]
