@@ -5,7 +5,7 @@
 use axum::http::StatusCode;
 use ringback_core::account::same_secret;
 use ringback_core::secret::{KeyRing, NONCE_BYTES, Sealed, Secret};
-use ringback_core::webhook::Authentication;
+use ringback_core::webhook::{Authentication, PASSWORD, TOKEN};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -14,9 +14,6 @@ use crate::problem::Problem;
 
 /// Longest user name, password or token, in bytes.
 const TEXT_BYTES_MAX: usize = 4096;
-/// Names of the secrets, which they are bound to when sealed.
-const PASSWORD: &str = "password";
-const TOKEN: &str = "token";
 
 /// Authentication as it is posted. Read by hand and never shown, so that no error can repeat a
 /// secret.
@@ -30,6 +27,10 @@ pub(crate) struct Vault<'a> {
 }
 
 impl Vault<'_> {
+    pub(crate) fn open(&self, sealed: &Sealed, field: &'static str) -> Result<Secret, Problem> {
+        Ok(self.keys.open(sealed, self.webhook, field)?)
+    }
+
     pub(crate) fn seal(&self, secret: &Secret, field: &'static str) -> Result<Sealed, Problem> {
         let mut nonce = [0; NONCE_BYTES];
         fill_random(&mut nonce)?;
@@ -45,8 +46,28 @@ impl Vault<'_> {
         if sealed.key_id() == self.keys.primary() {
             return Ok(None);
         }
-        let secret = self.keys.open(sealed, self.webhook, field)?;
-        self.seal(&secret, field).map(Some)
+        self.carry(sealed, field, self).map(Some)
+    }
+
+    /// The same secret, sealed for `to`.
+    pub(crate) fn carry(
+        &self,
+        sealed: &Sealed,
+        field: &'static str,
+        to: &Self,
+    ) -> Result<Sealed, Problem> {
+        to.seal(&self.open(sealed, field)?, field)
+    }
+
+    /// Whether ours and what `other` sealed are the same secret.
+    pub(crate) fn same(
+        &self,
+        sealed: &Sealed,
+        other: (&Sealed, &Self),
+        field: &'static str,
+    ) -> Result<bool, Problem> {
+        let (ours, theirs) = (self.open(sealed, field)?, other.1.open(other.0, field)?);
+        Ok(same_secret(ours.expose(), theirs.expose()))
     }
 }
 
@@ -122,92 +143,41 @@ pub(crate) fn view(authentication: &Authentication) -> Value {
     }
 }
 
-/// The same secrets sealed with the primary key; `None` when they already are.
+/// The same secret sealed with the primary key; `None` when it already is.
 pub(crate) fn reseal(
     authentication: &Authentication,
     vault: &Vault<'_>,
 ) -> Result<Option<Authentication>, Problem> {
-    Ok(match authentication {
-        Authentication::None => None,
-        Authentication::Basic { username, password } => {
-            vault
-                .renew(password, PASSWORD)?
-                .map(|password| Authentication::Basic {
-                    username: username.clone(),
-                    password,
-                })
-        }
-        Authentication::Digest { username, password } => {
-            vault
-                .renew(password, PASSWORD)?
-                .map(|password| Authentication::Digest {
-                    username: username.clone(),
-                    password,
-                })
-        }
-        Authentication::Bearer { token } => vault
-            .renew(token, TOKEN)?
-            .map(|token| Authentication::Bearer { token }),
-    })
+    let Some((sealed, field)) = authentication.secret() else {
+        return Ok(None);
+    };
+    let renewed = vault.renew(sealed, field)?;
+    Ok(renewed.map(|sealed| authentication.with_secret(sealed)))
 }
 
-/// The same secrets, opened with the keys of `from` and sealed with those of `to`.
+/// The same secret, opened with the keys of `from` and sealed with those of `to`.
 pub(crate) fn transfer(
     authentication: &Authentication,
     from: &Vault<'_>,
     to: &Vault<'_>,
 ) -> Result<Authentication, Problem> {
-    let carry = |sealed: &Sealed, field| {
-        let secret = from.keys.open(sealed, from.webhook, field)?;
-        to.seal(&secret, field)
+    let Some((sealed, field)) = authentication.secret() else {
+        return Ok(Authentication::None);
     };
-    Ok(match authentication {
-        Authentication::None => Authentication::None,
-        Authentication::Basic { username, password } => Authentication::Basic {
-            username: username.clone(),
-            password: carry(password, PASSWORD)?,
-        },
-        Authentication::Digest { username, password } => Authentication::Digest {
-            username: username.clone(),
-            password: carry(password, PASSWORD)?,
-        },
-        Authentication::Bearer { token } => Authentication::Bearer {
-            token: carry(token, TOKEN)?,
-        },
-    })
+    Ok(authentication.with_secret(from.carry(sealed, field, to)?))
 }
 
-/// Whether both authenticate in the same way with the same secrets, whatever these are sealed with.
+/// Whether both authenticate in the same way with the same secret, whatever this is sealed with.
 pub(crate) fn same(
     a: (&Authentication, &Vault<'_>),
     b: (&Authentication, &Vault<'_>),
 ) -> Result<bool, Problem> {
-    let equal = |left: &Sealed, right: &Sealed, field| -> Result<bool, Problem> {
-        let left = a.1.keys.open(left, a.1.webhook, field)?;
-        let right = b.1.keys.open(right, b.1.webhook, field)?;
-        Ok(same_secret(left.expose(), right.expose()))
-    };
-    Ok(match (a.0, b.0) {
-        (Authentication::None, Authentication::None) => true,
-        (
-            Authentication::Basic { username, password },
-            Authentication::Basic {
-                username: other,
-                password: others,
-            },
-        )
-        | (
-            Authentication::Digest { username, password },
-            Authentication::Digest {
-                username: other,
-                password: others,
-            },
-        ) => username == other && equal(password, others, PASSWORD)?,
-        (Authentication::Bearer { token }, Authentication::Bearer { token: other }) => {
-            equal(token, other, TOKEN)?
+    match (a.0.secret(), b.0.secret()) {
+        (Some((ours, field)), Some((theirs, _))) => {
+            Ok(a.0.with_secret(theirs.clone()) == *b.0 && a.1.same(ours, (theirs, b.1), field)?)
         }
-        _ => false,
-    })
+        _ => Ok(a.0 == b.0),
+    }
 }
 
 fn invalid(detail: impl Into<String>) -> Problem {

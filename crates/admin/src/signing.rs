@@ -96,7 +96,7 @@ impl Rotation {
     ) -> Result<Vec<SigningKey>, Problem> {
         if let Some(secret) = &self.secret {
             for key in in_force(keys, now) {
-                if equal(&vault.keys.open(&key.secret, vault.webhook, FIELD)?, secret)? {
+                if equal(&vault.open(&key.secret, FIELD)?, secret)? {
                     let detail = "this secret signs for the webhook already; give another one, or none to have one made";
                     return Err(Problem::conflict("signing_secret_in_use", detail));
                 }
@@ -160,7 +160,7 @@ pub(crate) fn shown(
 ) -> Result<Value, Problem> {
     let keys = in_force(keys, now).map(|key| {
         let mut shown = described(key);
-        let secret = vault.keys.open(&key.secret, vault.webhook, FIELD)?;
+        let secret = vault.open(&key.secret, FIELD)?;
         match read(&secret)?.public() {
             Some(public) => shown["public_key"] = public.into(),
             None => shown["secret"] = secret.expose().into(),
@@ -199,7 +199,7 @@ pub(crate) fn transfer(
     now: Timestamp,
 ) -> Result<Vec<SigningKey>, Problem> {
     let keys = in_force(keys, now).map(|key| {
-        let secret = from.keys.open(&key.secret, from.webhook, FIELD)?;
+        let secret = from.open(&key.secret, FIELD)?;
         if read(&secret)?.kind() != key.kind {
             return Err(invalid("a signing key is of another kind than it says"));
         }
@@ -231,9 +231,7 @@ pub(crate) fn same(
         return Ok(false);
     }
     for (left, right) in in_force(a.0, now).zip(in_force(b.0, now)) {
-        let left = a.1.keys.open(&left.secret, a.1.webhook, FIELD)?;
-        let right = b.1.keys.open(&right.secret, b.1.webhook, FIELD)?;
-        if !same_secret(left.expose(), right.expose()) {
+        if !a.1.same(&left.secret, (&right.secret, b.1), FIELD)? {
             return Ok(false);
         }
     }

@@ -1,8 +1,7 @@
 //! A webhook's TLS between the API and its record; its private key goes as other secrets do, see
 //! [`crate::authentication`].
 
-use ringback_core::account::same_secret;
-use ringback_core::secret::Secret;
+use ringback_core::secret::{Sealed, Secret};
 use ringback_core::tls::{TLS_KEY, Tls, check_certificates, check_key};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -88,9 +87,8 @@ pub(crate) fn transfer(
     let Some((with, key)) = with_key(tls) else {
         return Ok(tls.cloned());
     };
-    let secret = from.keys.open(key, from.webhook, TLS_KEY)?;
     Ok(Some(Tls {
-        key: Some(to.seal(&secret, TLS_KEY)?),
+        key: Some(from.carry(key, TLS_KEY, to)?),
         ..with.clone()
     }))
 }
@@ -104,17 +102,13 @@ pub(crate) fn same(
     match (with_key(a), with_key(b)) {
         (None, None) => Ok(a == b),
         (Some((left, key)), Some((right, other))) => {
-            let ours = from.keys.open(key, from.webhook, TLS_KEY)?;
-            let theirs = to.keys.open(other, to.webhook, TLS_KEY)?;
-            Ok(
-                (&left.ca, &left.certificate) == (&right.ca, &right.certificate)
-                    && same_secret(ours.expose(), theirs.expose()),
-            )
+            let alike = from.same(key, (other, to), TLS_KEY)?;
+            Ok(alike && (&left.ca, &left.certificate) == (&right.ca, &right.certificate))
         }
         _ => Ok(false),
     }
 }
 
-fn with_key(tls: Option<&Tls>) -> Option<(&Tls, &ringback_core::secret::Sealed)> {
+fn with_key(tls: Option<&Tls>) -> Option<(&Tls, &Sealed)> {
     tls.and_then(|tls| Some((tls, tls.key.as_ref()?)))
 }

@@ -11,10 +11,15 @@ use crate::catalogue::Preset;
 use crate::custom_headers::CustomHeaders;
 use crate::event::{EventName, TenantId};
 use crate::secret::Sealed;
-use crate::signing::SigningKey;
+use crate::signing::{self, SigningKey};
 use crate::time::Timestamp;
-use crate::tls::Tls;
+use crate::tls::{TLS_KEY, Tls};
 use crate::verdict::Acknowledge;
+
+/// The field that passwords are sealed with.
+pub const PASSWORD: &str = "password";
+/// The field that bearer tokens are sealed with.
+pub const TOKEN: &str = "token";
 
 /// Version of the configuration records written here.
 pub const CONFIG_VERSION: u32 = 1;
@@ -95,6 +100,18 @@ impl Webhook {
         config_key(&self.tenant, &self.name)
     }
 
+    /// Everything sealed that it has, and the field that each is sealed with.
+    pub fn secrets(&self) -> impl Iterator<Item = (&Sealed, &'static str)> {
+        let tls = self.tls.as_ref().and_then(|tls| tls.key.as_ref());
+        let signing = self.signing.iter().map(|key| (&key.secret, signing::FIELD));
+        let others = tls.map(|key| (key, TLS_KEY));
+        self.authentication
+            .secret()
+            .into_iter()
+            .chain(others)
+            .chain(signing)
+    }
+
     /// Whether it wants events of this type.
     pub fn wants(&self, event_type: &str) -> bool {
         self.subscription
@@ -159,6 +176,29 @@ impl Authentication {
             Self::Digest { .. } => "digest",
             Self::Bearer { .. } => "bearer",
         }
+    }
+
+    /// Its secret, and the field that this is sealed with.
+    pub fn secret(&self) -> Option<(&Sealed, &'static str)> {
+        match self {
+            Self::None => None,
+            Self::Basic { password, .. } | Self::Digest { password, .. } => {
+                Some((password, PASSWORD))
+            }
+            Self::Bearer { token } => Some((token, TOKEN)),
+        }
+    }
+
+    /// The same with another secret in its place.
+    #[must_use]
+    pub fn with_secret(&self, secret: Sealed) -> Self {
+        let mut with = self.clone();
+        match &mut with {
+            Self::None => {}
+            Self::Basic { password, .. } | Self::Digest { password, .. } => *password = secret,
+            Self::Bearer { token } => *token = secret,
+        }
+        with
     }
 }
 

@@ -283,27 +283,37 @@ fn what_cannot_be_used_there_is_refused_before_anything_is_written() {
     let error = moving::check_secrets(&source.log, &missing).unwrap_err();
     assert!(error.to_string().contains("secrets.keys"), "{error}");
 
-    // A webhook that has a signing key alone.
-    let mut signing: serde_json::Value =
+    // A secret of any kind is looked at: sealed as a token, it is neither of these.
+    let one: serde_json::Value =
         serde_json::from_str(&moving_support::webhook(&keys(KEY))).unwrap();
-    let authentication = std::mem::replace(
-        &mut signing["authentication"],
-        serde_json::json!({ "method": "none" }),
-    );
-    signing["signing"] = serde_json::json!([{
-        "kind": "hmac", "secret": authentication["token"], "created": "2026-11-21T09:00:00Z",
-    }]);
-    let dir = tempfile::tempdir().unwrap();
-    let signed = Source::open(dir.path(), clock.clone());
-    let webhooks = signed.log.topics().find(Role::Webhooks).unwrap();
-    let record = signing.to_string();
-    signed
-        .log
-        .compare_and_set(webhooks, "acme/cdr", None, Some(record.as_bytes()))
-        .unwrap();
-    // Sealed as the token, it is no signing key either.
-    let error = moving::check_secrets(&signed.log, &keys(KEY)).unwrap_err();
-    assert!(error.to_string().contains("signing"), "{error}");
+    let sealed = &one["authentication"]["token"];
+    let kinds = [
+        (
+            "signing",
+            serde_json::json!([{
+                "kind": "hmac", "secret": sealed, "created": "2026-11-21T09:00:00Z",
+            }]),
+        ),
+        (
+            "tls",
+            serde_json::json!({ "certificate": "", "key": sealed }),
+        ),
+    ];
+    for (kind, value) in kinds {
+        let mut record = one.clone();
+        record["authentication"] = serde_json::json!({ "method": "none" });
+        record[kind] = value;
+        let dir = tempfile::tempdir().unwrap();
+        let source = Source::open(dir.path(), clock.clone());
+        let webhooks = source.log.topics().find(Role::Webhooks).unwrap();
+        let record = record.to_string();
+        source
+            .log
+            .compare_and_set(webhooks, "acme/cdr", None, Some(record.as_bytes()))
+            .unwrap();
+        let error = moving::check_secrets(&source.log, &keys(KEY)).unwrap_err();
+        assert!(error.to_string().contains(kind), "{error}");
+    }
 
     let target = Target::new(1, clock, table("new.", 2, &[32]));
     let log = target.open();

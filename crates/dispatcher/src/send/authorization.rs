@@ -4,7 +4,7 @@ use base64::Engine as _;
 use http::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use ringback_core::digest::schemes_asked_for;
 use ringback_core::verdict::Outcome;
-use ringback_core::webhook::{Authentication, Webhook};
+use ringback_core::webhook::{Authentication, PASSWORD, TOKEN, Webhook};
 
 use super::headers::value;
 use super::post::{Answer, Post};
@@ -38,7 +38,7 @@ impl Http {
         let text = match &webhook.authentication {
             Authentication::None | Authentication::Digest { .. } => return Ok(None),
             Authentication::Basic { username, password } => {
-                let password = self.keys.open(password, webhook.id, "password")?;
+                let password = self.keys.open(password, webhook.id, PASSWORD)?;
                 let pair = format!("{username}:{}", password.expose());
                 format!(
                     "Basic {}",
@@ -48,7 +48,7 @@ impl Http {
             Authentication::Bearer { token } => {
                 format!(
                     "Bearer {}",
-                    self.keys.open(token, webhook.id, "token")?.expose()
+                    self.keys.open(token, webhook.id, TOKEN)?.expose()
                 )
             }
         };

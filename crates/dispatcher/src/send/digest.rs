@@ -5,7 +5,7 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, WWW_AUTHEN
 use ringback_core::digest::{Challenge, Login};
 use ringback_core::secret::Sealed;
 use ringback_core::verdict::Outcome;
-use ringback_core::webhook::Webhook;
+use ringback_core::webhook::{PASSWORD, Webhook};
 
 use super::authorization::refused;
 use super::challenges::Use;
@@ -24,7 +24,7 @@ impl Http {
         password: &Sealed,
         mut post: Post,
     ) -> Result<Answer, Unsendable> {
-        let password = self.keys.open(password, webhook.id, "password")?;
+        let password = self.keys.open(password, webhook.id, PASSWORD)?;
         let login = Login {
             username,
             password: password.expose(),

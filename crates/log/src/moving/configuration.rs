@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use ringback_core::health::Snapshot;
 use ringback_core::log::{Log, LogError, Offset, Reader, WriteError, partition_of};
-use ringback_core::secret::{KeyRing, Sealed};
-use ringback_core::signing;
+use ringback_core::secret::KeyRing;
 use ringback_core::topics::{Cleanup, Partition, Role, TopicId, TopicSpec, Topics};
 use ringback_core::tracker::Finished;
-use ringback_core::webhook::{Authentication, Webhook};
+use ringback_core::webhook::Webhook;
 
 use super::members::positions_of;
 use super::{MoveError, Progress};
@@ -113,16 +112,8 @@ pub fn check_secrets<S: Log>(source: &S, keys: &KeyRing) -> Result<(), MoveError
         let Ok(webhook) = serde_json::from_slice::<Webhook>(value) else {
             continue;
         };
-        let opens = |sealed: &Sealed, field| keys.open(sealed, webhook.id, field).map(|_| ());
-        for key in &webhook.signing {
-            opens(&key.secret, signing::FIELD)?;
-        }
-        match &webhook.authentication {
-            Authentication::None => {}
-            Authentication::Basic { password, .. } | Authentication::Digest { password, .. } => {
-                opens(password, "password")?;
-            }
-            Authentication::Bearer { token } => opens(token, "token")?,
+        for (sealed, field) in webhook.secrets() {
+            keys.open(sealed, webhook.id, field)?;
         }
     }
     Ok(())
