@@ -126,6 +126,7 @@ impl Rig {
             format: Default::default(),
             headers: Default::default(),
             tls: None,
+            previous_authentication: None,
             created: now,
             updated: now,
             signing: Vec::new(),

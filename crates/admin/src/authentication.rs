@@ -2,6 +2,8 @@
 //! says only that a secret is set. Every method of authentication is here and nowhere else in the
 //! API.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use ringback_core::account::same_secret;
 use ringback_core::secret::{KeyRing, NONCE_BYTES, Sealed, Secret};
@@ -11,9 +13,12 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::problem::Problem;
+use crate::signing::read_grace;
 
 /// Longest user name, password or token, in bytes.
 const TEXT_BYTES_MAX: usize = 4096;
+/// For how long what a change replaces is still good.
+const GRACE: &str = "grace";
 
 /// Authentication as it is posted. Read by hand and never shown, so that no error can repeat a
 /// secret.
@@ -35,18 +40,6 @@ impl Vault<'_> {
         let mut nonce = [0; NONCE_BYTES];
         fill_random(&mut nonce)?;
         Ok(self.keys.seal(secret, self.webhook, field, nonce)?)
-    }
-
-    /// Seals with the primary key what another key has sealed; `None` when there is nothing to do.
-    pub(crate) fn renew(
-        &self,
-        sealed: &Sealed,
-        field: &'static str,
-    ) -> Result<Option<Sealed>, Problem> {
-        if sealed.key_id() == self.keys.primary() {
-            return Ok(None);
-        }
-        self.carry(sealed, field, self).map(Some)
     }
 
     /// The same secret, sealed for `to`.
@@ -81,6 +74,17 @@ pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), Problem> {
 }
 
 impl AuthenticationForm {
+    /// For how long what it replaces is still tried; `None` when it does not say.
+    pub(crate) fn grace(&self) -> Result<Option<Duration>, Problem> {
+        let grace = match self.0.as_object() {
+            Some(form) => text(form, GRACE)?,
+            None => None,
+        };
+        grace
+            .map(|text| read_grace(text).map_err(invalid))
+            .transpose()
+    }
+
     /// The authentication after this change. Secrets that it does not mention are kept.
     pub(crate) fn apply(
         &self,
@@ -143,18 +147,6 @@ pub(crate) fn view(authentication: &Authentication) -> Value {
     }
 }
 
-/// The same secret sealed with the primary key; `None` when it already is.
-pub(crate) fn reseal(
-    authentication: &Authentication,
-    vault: &Vault<'_>,
-) -> Result<Option<Authentication>, Problem> {
-    let Some((sealed, field)) = authentication.secret() else {
-        return Ok(None);
-    };
-    let renewed = vault.renew(sealed, field)?;
-    Ok(renewed.map(|sealed| authentication.with_secret(sealed)))
-}
-
 /// The same secret, opened with the keys of `from` and sealed with those of `to`.
 pub(crate) fn transfer(
     authentication: &Authentication,
@@ -186,7 +178,7 @@ fn invalid(detail: impl Into<String>) -> Problem {
 
 /// Refuses fields that the method does not have: a password that is silently ignored is a trap.
 fn only(form: &Map<String, Value>, method: &str, fields: &[&str]) -> Result<(), Problem> {
-    let known = |name: &str| name == "method" || fields.contains(&name);
+    let known = |name: &str| ["method", GRACE].contains(&name) || fields.contains(&name);
     match form.keys().find(|name| !known(name)) {
         None => Ok(()),
         Some(_) if fields.is_empty() => Err(invalid(format!(
@@ -347,7 +339,7 @@ mod tests {
             keys: &keys,
             webhook: WEBHOOK,
         };
-        let renewed = reseal(&digest, &vault).unwrap().unwrap();
+        let renewed = transfer(&digest, &vault, &vault).unwrap();
         assert!(same((&digest, &vault), (&renewed, &vault)).unwrap());
         assert!(!same((&basic(), &vault), (&renewed, &vault)).unwrap());
         let elsewhere = Vault {
@@ -406,7 +398,7 @@ mod tests {
             keys: &keys,
             webhook: WEBHOOK,
         };
-        let renewed = reseal(&basic(), &vault).unwrap().unwrap();
+        let renewed = transfer(&basic(), &vault, &vault).unwrap();
         let Authentication::Basic { username, password } = &renewed else {
             panic!()
         };
@@ -415,6 +407,5 @@ mod tests {
             keys.open(password, WEBHOOK, PASSWORD).unwrap().expose(),
             "hunter2"
         );
-        assert_eq!(reseal(&renewed, &vault).unwrap(), None);
     }
 }

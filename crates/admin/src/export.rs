@@ -15,12 +15,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::authentication::{Vault, fill_random, transfer};
+use crate::authentication::{Vault, fill_random};
 use crate::problem::Problem;
 use crate::request::Body;
-use crate::signing;
+use crate::sealed;
 use crate::state::{Admin, AdminState};
-use crate::tls_form;
 
 /// What a document calls itself.
 pub(crate) const FORMAT: &str = "ringback-export";
@@ -177,19 +176,8 @@ fn export_now<L: Log>(admin: &Admin<L>, form: &ExportForm) -> Result<Value, Prob
             keys,
             webhook: webhook.id,
         };
-        let (ours, theirs) = (keys(&admin.keys), keys(&ring));
-        let sealed = transfer(&webhook.authentication, &ours, &theirs);
-        let authentication = sealed.map_err(|problem| problem.with("webhook", webhook.key()))?;
-        let signing = signing::transfer(&webhook.signing, &ours, &theirs, now)
-            .map_err(|problem| problem.with("webhook", webhook.key()))?;
-        let tls = tls_form::transfer(webhook.tls.as_ref(), &ours, &theirs)
-            .map_err(|problem| problem.with("webhook", webhook.key()))?;
-        webhooks.push(Webhook {
-            authentication,
-            signing,
-            tls,
-            ..webhook
-        });
+        let carried = sealed::transfer(&webhook, &keys(&admin.keys), &keys(&ring), now);
+        webhooks.push(carried.map_err(|problem| problem.with("webhook", webhook.key()))?);
     }
     tracing::info!(
         tenants = tenants.len(),

@@ -12,14 +12,13 @@ use ringback_core::webhook::{Tenant, Webhook};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::authentication::{Vault, same, transfer};
+use crate::authentication::Vault;
 use crate::export::{FORMAT, FORMAT_VERSION, KeyMaking};
 use crate::problem::Problem;
 use crate::request::Body;
-use crate::signing;
+use crate::sealed;
 use crate::state::{Admin, AdminState};
 use crate::store::NotWritten;
-use crate::tls_form;
 
 /// Things that are named in an answer.
 const NAMED_MAX: usize = 100;
@@ -143,35 +142,13 @@ impl<L: Log> Import<'_, L> {
         let there = match there {
             None => None,
             Some(there) => {
-                let alike = Webhook {
-                    authentication: there.value.authentication.clone(),
-                    signing: there.value.signing.clone(),
-                    tls: there.value.tls.clone(),
-                    ..webhook.clone()
-                };
-                let equal = alike == *there.value
-                    && tls_form::same(
-                        (webhook.tls.as_ref(), &theirs),
-                        (there.value.tls.as_ref(), &ours),
-                    )?
-                    && same(
-                        (&webhook.authentication, &theirs),
-                        (&there.value.authentication, &ours),
-                    )?
-                    && signing::same(
-                        (&webhook.signing, &theirs),
-                        (&there.value.signing, &ours),
-                        now,
-                    )?;
+                let equal = sealed::same((&there.value, &ours), (webhook, &theirs), now)?;
                 Some((equal, there.revision))
             }
         };
         let sealed = Webhook {
-            authentication: transfer(&webhook.authentication, &theirs, &ours)?,
-            signing: signing::transfer(&webhook.signing, &theirs, &ours, now)?,
-            tls: tls_form::transfer(webhook.tls.as_ref(), &theirs, &ours)?,
             headers: check_headers(&webhook.headers)?,
-            ..webhook.clone()
+            ..sealed::transfer(webhook, &theirs, &ours, now)?
         };
         self.write(Role::Webhooks, &webhook.key(), &what, there, &sealed)
     }

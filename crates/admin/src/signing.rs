@@ -62,16 +62,7 @@ impl RotationForm {
         };
         let grace = match text(form, "grace")? {
             None => GRACE,
-            Some("0") => Duration::ZERO,
-            Some(text) => parse_duration(text)
-                .ok()
-                .filter(|grace| *grace <= GRACE_MAX)
-                .ok_or_else(|| {
-                    let most = duration_label(GRACE_MAX);
-                    invalid(format!(
-                        "grace must be a duration such as 24h, at most {most}, or 0"
-                    ))
-                })?,
+            Some(text) => read_grace(text).map_err(invalid)?,
         };
         Ok(Rotation {
             kind,
@@ -79,6 +70,18 @@ impl RotationForm {
             grace,
         })
     }
+}
+
+/// How long what is replaced is still good: a duration, or 0 for not at all.
+pub(crate) fn read_grace(text: &str) -> Result<Duration, String> {
+    let grace = match text {
+        "0" => Some(Duration::ZERO),
+        _ => parse_duration(text).ok(),
+    };
+    grace.filter(|grace| *grace <= GRACE_MAX).ok_or_else(|| {
+        let most = duration_label(GRACE_MAX);
+        format!("grace must be a duration such as 24h, at most {most}, or 0")
+    })
 }
 
 impl Rotation {
@@ -172,22 +175,6 @@ pub(crate) fn shown(
 
 fn described(key: &SigningKey) -> Value {
     json!({ "kind": key.kind, "created": key.created, "until": key.until })
-}
-
-/// The same keys sealed with the primary key; `None` when they already are. Those that sign no more
-/// are left out: what sealed them may be gone.
-pub(crate) fn reseal(
-    keys: &[SigningKey],
-    vault: &Vault<'_>,
-    now: Timestamp,
-) -> Result<Option<Vec<SigningKey>>, Problem> {
-    if keys
-        .iter()
-        .all(|key| key.secret.key_id() == vault.keys.primary())
-    {
-        return Ok(None);
-    }
-    transfer(keys, vault, vault, now).map(Some)
 }
 
 /// The same keys, as far as they sign, opened with the keys of `from` and sealed with those of `to`.
@@ -371,12 +358,11 @@ mod tests {
         };
         let signing = rotate(&[], json!({ "secret": OWN })).unwrap();
         let signing = rotate(&signing, json!({ "grace": "1h" })).unwrap();
-        let renewed = reseal(&signing, &vault(&new), at(1)).unwrap().unwrap();
+        let renewed = transfer(&signing, &vault(&new), &vault(&new), at(1)).unwrap();
         let (before, after) = ((&signing[..], &vault(&old)), (&renewed[..], &vault(&new)));
         assert!(same(before, after, at(1)).unwrap());
         assert!(renewed.iter().all(|key| key.secret.key_id() == "new"));
-        assert_eq!(reseal(&renewed, &vault(&new), at(1)).unwrap(), None);
-        let later = reseal(&signing, &vault(&new), at(3600)).unwrap().unwrap();
+        let later = transfer(&signing, &vault(&new), &vault(&new), at(3600)).unwrap();
         assert_eq!(later.len(), 1);
         let others = rotate(&[], json!({})).unwrap();
         assert!(!same((&others, &vault(&old)), (&later, &vault(&new)), at(3600)).unwrap());

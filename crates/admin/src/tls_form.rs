@@ -66,18 +66,6 @@ pub(crate) fn view(tls: Option<&Tls>) -> Value {
     }
 }
 
-/// The same with its key sealed with the primary key; `None` when it already is.
-pub(crate) fn reseal(tls: Option<&Tls>, vault: &Vault<'_>) -> Result<Option<Tls>, Problem> {
-    let Some((tls, key)) = with_key(tls) else {
-        return Ok(None);
-    };
-    let renewed = vault.renew(key, TLS_KEY)?;
-    Ok(renewed.map(|key| Tls {
-        key: Some(key),
-        ..tls.clone()
-    }))
-}
-
 /// The same, its key opened with the keys of `from` and sealed with those of `to`.
 pub(crate) fn transfer(
     tls: Option<&Tls>,

@@ -23,8 +23,8 @@ use uuid::Uuid;
 
 use crate::authentication::{self, AuthenticationForm, Vault};
 use crate::problem::Problem;
-use crate::signing;
 use crate::tls_form::{self, TlsForm};
+use crate::{previous_authentication, signing};
 
 /// Patterns that one subscription may have.
 const PATTERNS_MAX: usize = 64;
@@ -147,6 +147,7 @@ impl NewWebhook {
             format: Format::default(),
             headers: CustomHeaders::default(),
             tls: None,
+            previous_authentication: None,
             created: making.now,
             updated: making.now,
             signing: vec![signing::first(secret.as_ref(), &vault, making.now)?],
@@ -210,12 +211,18 @@ impl WebhookChange {
         if let Some(url) = &self.url {
             next.url = making.reach.check(url)?.into();
         }
+        let vault = Vault {
+            keys: making.keys,
+            webhook: current.id,
+        };
         if let Some(form) = &self.authentication {
-            let vault = Vault {
-                keys: making.keys,
-                webhook: current.id,
-            };
             next.authentication = form.apply(&current.authentication, &vault)?;
+        }
+        if self.authentication.is_some() || self.url.is_some() {
+            let grace = self.authentication.as_ref().map(|form| form.grace());
+            let grace = grace.transpose()?.flatten();
+            next.previous_authentication =
+                previous_authentication::after_change(current, &next, grace, &vault, making.now)?;
         }
         next.acknowledge = self.acknowledge.unwrap_or(current.acknowledge);
         if let Some(limit) = self.rate_limit {
@@ -229,10 +236,6 @@ impl WebhookChange {
             next.headers = check_headers(headers)?;
         }
         if let Some(tls) = &self.tls {
-            let vault = Vault {
-                keys: making.keys,
-                webhook: current.id,
-            };
             let apply = |form: &TlsForm| form.apply(current.tls.as_ref(), &vault);
             next.tls = tls.as_ref().map(apply).transpose()?.flatten();
         }
@@ -270,6 +273,7 @@ pub(crate) fn view(
         "subscription": webhook.subscription,
         "url": webhook.url,
         "authentication": authentication::view(&webhook.authentication),
+        "previous_authentication": previous_authentication::view(webhook, now),
         "signing": signing::view(&webhook.signing, now),
         "acknowledge": webhook.acknowledge,
         "rate_limit": webhook.rate_limit,

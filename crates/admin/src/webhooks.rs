@@ -9,19 +9,17 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ringback_core::directory::Versioned;
 use ringback_core::log::Log;
-use ringback_core::time::Timestamp;
 use ringback_core::topics::Role;
 use ringback_core::webhook::Webhook;
 use serde_json::{Value, json};
 
-use crate::authentication::{Vault, reseal};
+use crate::authentication::Vault;
 use crate::problem::Problem;
 use crate::request::{Body, Precondition, etag};
-use crate::signing;
 use crate::state::{Admin, AdminState};
 use crate::store::NotWritten;
-use crate::tls_form;
 use crate::webhook_form::{Making, NewWebhook, WebhookChange, view};
+use crate::{sealed, signing};
 
 /// Webhooks that one tenant may have.
 const WEBHOOKS_MAX: usize = 1000;
@@ -228,7 +226,7 @@ fn reseal_now<L: Log>(admin: &Admin<L>) -> Result<Value, Problem> {
                 keys: &admin.keys,
                 webhook: webhook.value.id,
             };
-            let next = match under_primary(&webhook.value, &vault, admin.clock.now()) {
+            let next = match sealed::under_primary(&webhook.value, &vault, admin.clock.now()) {
                 Ok(None) => continue,
                 Ok(Some(next)) => next,
                 Err(_) => {
@@ -260,25 +258,6 @@ fn reseal_now<L: Log>(admin: &Admin<L>) -> Result<Value, Problem> {
         "failures": failures,
         "failed": failed,
     }))
-}
-
-/// The webhook with all its secrets under the primary key; `None` when they already are.
-fn under_primary(
-    webhook: &Webhook,
-    vault: &Vault<'_>,
-    now: Timestamp,
-) -> Result<Option<Webhook>, Problem> {
-    let authentication = reseal(&webhook.authentication, vault)?;
-    let signing = signing::reseal(&webhook.signing, vault, now)?;
-    let tls = tls_form::reseal(webhook.tls.as_ref(), vault)?;
-    if authentication.is_none() && signing.is_none() && tls.is_none() {
-        return Ok(None);
-    }
-    let mut next = webhook.clone();
-    next.authentication = authentication.unwrap_or(next.authentication);
-    next.signing = signing.unwrap_or(next.signing);
-    next.tls = tls.or(next.tls);
-    Ok(Some(next))
 }
 
 fn add_now<L: Log>(admin: &Admin<L>, tenant: &str, form: NewWebhook) -> Result<Found, Problem> {

@@ -20,10 +20,13 @@ use ringback_core::address::Opening;
 use ringback_core::event::TenantId;
 use ringback_core::log::Log;
 use ringback_core::schedule::Schedule;
+use ringback_core::secret::{NONCE_BYTES, Secret};
+use ringback_core::signature::{Kind, generate};
+use ringback_core::signing::{FIELD, SigningKey};
 use ringback_core::time::Timestamp;
 use ringback_core::topics::{Role, Topics, TopicsConfig};
 use ringback_core::webhook::{
-    Authentication, CONFIG_VERSION, Pattern, Tenant, Webhook, WebhookName,
+    Authentication, CONFIG_VERSION, PASSWORD, Pattern, Tenant, Webhook, WebhookName,
 };
 use ringback_dispatcher::{Dispatcher, Environment, Http};
 use ringback_log::directory::LiveDirectory;
@@ -146,23 +149,36 @@ fn configure<L: Log>(log: &L, urls: &[String]) -> String {
     );
     for (n, url) in urls.iter().enumerate() {
         let pattern = format!("cdr.kind_{n}");
+        let webhook_id = Uuid::now_v7();
+        let seal =
+            |secret: &Secret, field| keys().seal(secret, webhook_id, field, [9; NONCE_BYTES]);
         let webhook = Webhook {
             version: CONFIG_VERSION,
-            id: Uuid::now_v7(),
+            id: webhook_id,
             tenant: id.clone(),
             name: WebhookName::parse(&format!("w{n}")).unwrap(),
             subscription: vec![Pattern::parse(&pattern).unwrap()],
             url: url.clone(),
-            authentication: Authentication::None,
+            authentication: Authentication::Basic {
+                username: "bench".to_owned(),
+                password: seal(&Secret::new("a password"), PASSWORD).unwrap(),
+            },
             enabled: true,
             generation: 0,
             acknowledge: Default::default(),
             format: Default::default(),
             headers: Default::default(),
             tls: None,
+            previous_authentication: None,
             rate_limit: None,
             schedule: None,
-            signing: Vec::new(),
+            // As every new webhook has one.
+            signing: vec![SigningKey {
+                kind: Kind::Hmac,
+                secret: seal(&generate(Kind::Hmac, [9; 32]), FIELD).unwrap(),
+                created: now,
+                until: None,
+            }],
             created: now,
             updated: now,
             unknown: Default::default(),

@@ -122,6 +122,14 @@ fn is_localhost(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
+/// Whether two URLs lead to the same scheme, host and port: to the same receiver, for all one can know.
+pub fn same_origin(a: &str, b: &str) -> bool {
+    match (Url::parse(a), Url::parse(b)) {
+        (Ok(a), Ok(b)) => a.origin() == b.origin(),
+        _ => false,
+    }
+}
+
 /// Checks the text of a webhook's URL and returns its normal form, which is what is kept and used.
 /// Errors never repeat a password in it, nor its query.
 pub fn check_url(text: &str) -> Result<Url, InvalidWebhook> {

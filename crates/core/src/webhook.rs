@@ -84,6 +84,9 @@ pub struct Webhook {
     /// How its TLS differs from the deployment's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+    /// What it authenticated with before, for a receiver that has not changed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_authentication: Option<PreviousAuthentication>,
     /// When it was added.
     pub created: Timestamp,
     /// When it was last changed.
@@ -104,12 +107,19 @@ impl Webhook {
     pub fn secrets(&self) -> impl Iterator<Item = (&Sealed, &'static str)> {
         let tls = self.tls.as_ref().and_then(|tls| tls.key.as_ref());
         let signing = self.signing.iter().map(|key| (&key.secret, signing::FIELD));
-        let others = tls.map(|key| (key, TLS_KEY));
+        let previous = self.previous_authentication.as_ref();
         self.authentication
             .secret()
             .into_iter()
-            .chain(others)
+            .chain(previous.and_then(|previous| previous.authentication.secret()))
+            .chain(tls.map(|key| (key, TLS_KEY)))
             .chain(signing)
+    }
+
+    /// What is tried at this time when the receiver refuses the authentication.
+    pub fn previous_authentication(&self, now: Timestamp) -> Option<&Authentication> {
+        let previous = self.previous_authentication.as_ref()?;
+        (now < previous.until).then_some(&previous.authentication)
     }
 
     /// Whether it wants events of this type.
@@ -200,6 +210,18 @@ impl Authentication {
         }
         with
     }
+}
+
+/// What a webhook authenticated with before a change. While it is good, a receiver that refuses the
+/// present one with 401 is asked once more with this one, within the same attempt: so the two sides
+/// need not change at the same moment.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PreviousAuthentication {
+    /// Method and secret of then, sealed as they were.
+    #[serde(flatten)]
+    pub authentication: Authentication,
+    /// From when on it is tried no more.
+    pub until: Timestamp,
 }
 
 /// A piece of webhook configuration that is not allowed.

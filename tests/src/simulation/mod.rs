@@ -309,6 +309,7 @@ fn webhook((number, (tenant, pattern)): (u128, (&str, &str))) -> Webhook {
         format: Default::default(),
         headers: Default::default(),
         tls: None,
+        previous_authentication: None,
         created: START,
         updated: START,
         signing: Vec::new(),

@@ -11,5 +11,6 @@ mod configuration;
 mod reading;
 mod replays;
 mod rig;
+mod rotation;
 mod secrets;
 mod signing;

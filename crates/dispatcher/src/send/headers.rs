@@ -1,6 +1,6 @@
 //! The headers of a request (contract R3, R5, R6).
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use ringback_core::cloudevent::http_headers;
 use ringback_core::record::Delivery;
 use ringback_core::time::Timestamp;
@@ -44,10 +44,6 @@ impl Http {
             && let Ok(value) = HeaderValue::from_str(traceparent)
         {
             headers.insert(TRACEPARENT, value);
-        }
-        if let Some(mut authorization) = self.authorization(webhook)? {
-            authorization.set_sensitive(true);
-            headers.insert(AUTHORIZATION, authorization);
         }
         Ok(headers)
     }

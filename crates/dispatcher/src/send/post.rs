@@ -12,6 +12,7 @@ use super::response::{chain, classify, explain, read};
 use super::{Http, Unsendable};
 
 /// A request that can be made again within the same attempt.
+#[derive(Clone)]
 pub(super) struct Post {
     /// What carries it.
     pub(super) client: reqwest::Client,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::client::Client;
 use super::connection::Connection;
-use super::table::{self, list, moment, text};
+use super::table::{self, clean, list, moment, text};
 use super::time::parse_since;
 use crate::failure::Failure;
 
@@ -78,7 +78,7 @@ pub(super) async fn run(command: AttemptsCommand) -> Result<String, Failure> {
                 Some(0) | None => String::new(),
                 Some(run) => format!(" (replay {run})"),
             };
-            let number = attempt["attempt"].as_u64().unwrap_or(0) + 1;
+            let number = text(&attempt["attempt"]);
             [
                 moment(&attempt["started"]),
                 text(&attempt["event"]),
@@ -87,11 +87,12 @@ pub(super) async fn run(command: AttemptsCommand) -> Result<String, Failure> {
                 result(attempt),
                 format!("{} ms", text(&attempt["duration_ms"])),
                 text(&attempt["next"]),
+                attempt["error"].as_str().map(clean).unwrap_or_default(),
             ]
         })
         .collect();
     let head = [
-        "STARTED", "EVENT", "TYPE", "ATTEMPT", "RESULT", "TOOK", "NEXT",
+        "STARTED", "EVENT", "TYPE", "ATTEMPT", "RESULT", "TOOK", "NEXT", "WHY",
     ];
     Ok(shown(&body, &rows, "No attempts.", |rows| {
         table::table(head, rows)

@@ -56,6 +56,10 @@ pub(crate) struct AuthenticationArgs {
     /// Read the token from standard input
     #[arg(long, group = "secret")]
     token_stdin: bool,
+    /// For how long a receiver that refuses the new authentication is asked again with that of before
+    /// (24h), so that it can change in this time
+    #[arg(long, value_name = "DURATION")]
+    grace: Option<String>,
 }
 
 impl AuthenticationArgs {
@@ -67,6 +71,11 @@ impl AuthenticationArgs {
             || self.password_stdin;
         let bearer = self.token.is_some() || self.token_file.is_some() || self.token_stdin;
         let method = match (self.auth, login, bearer) {
+            (None, false, false) if self.grace.is_some() => {
+                return Err(Failure::usage(
+                    "--grace goes with a new user name, password or token",
+                ));
+            }
             (None, false, false) => return Ok(None),
             (_, true, true) => {
                 return Err(Failure::usage(
@@ -90,6 +99,7 @@ impl AuthenticationArgs {
                 form.insert(name.to_owned(), value.into());
             }
         };
+        put("grace", self.grace.clone());
         match method {
             Method::None => put("method", Some("none".to_owned())),
             Method::Basic | Method::Digest => {

@@ -295,10 +295,17 @@ async fn set_changes_only_what_is_given() {
         .ok("webhook set acme cdr --url https://b.example.com/")
         .await;
     assert!(nothing.starts_with("Nothing to change"), "{nothing}");
-    let bearer = rig.json("webhook set acme cdr --token t0ken").await;
+    let bearer = rig
+        .json("webhook set acme cdr --token t0ken --grace 24h")
+        .await;
     assert_eq!(
         bearer["authentication"],
         json!({"method": "bearer", "token": {"set": true}})
+    );
+    let both = rig.ok("webhook show acme cdr").await;
+    assert!(
+        both.contains("bearer; if refused, basic, as pbx until 20"),
+        "{both}"
     );
     let formed = rig.json("webhook set acme cdr --format cloudevents").await;
     assert_eq!(formed["format"], "cloudevents");
@@ -347,6 +354,7 @@ async fn failures_say_what_to_do() {
     );
     for usage in [
         "webhook set acme cdr",
+        "webhook set acme cdr --grace 24h",
         "webhook set acme cdr --password x --token y",
         "webhook set acme cdr --auth none --password x",
         "webhook set acme cdr --username x --token y",

@@ -316,15 +316,6 @@ async fn show(args: NamedArgs) -> Result<String, Failure> {
     if args.connection.json {
         return Ok(table::json(&webhook));
     }
-    let authentication = &webhook["authentication"];
-    let method = match authentication["username"].as_str() {
-        Some(username) => format!(
-            "{}, as {}",
-            text(&authentication["method"]),
-            clean(username)
-        ),
-        None => text(&authentication["method"]),
-    };
     let limit = match webhook["rate_limit"].as_u64() {
         Some(limit) => format!("{limit} events per second"),
         None => "none".to_owned(),
@@ -342,7 +333,7 @@ async fn show(args: NamedArgs) -> Result<String, Failure> {
         ("state", state(&webhook).to_owned()),
         ("subscription", text(&webhook["subscription"])),
         ("url", text(&webhook["url"])),
-        ("authentication", method),
+        ("authentication", authentication(&webhook)),
         ("signed with", signed_with(&webhook)),
         ("acknowledged by", text(&webhook["acknowledge"])),
         ("health", health(&webhook)),
@@ -525,6 +516,27 @@ fn health(webhook: &Value) -> String {
             text(&health["state"]),
             moment(&health["since"]),
             text(&health["reason"])
+        ),
+    }
+}
+
+/// `basic, as pbx; if refused, bearer until …`
+fn authentication(webhook: &Value) -> String {
+    let shown = |authentication: &Value| {
+        let method = text(&authentication["method"]);
+        match authentication["username"].as_str() {
+            Some(username) => format!("{method}, as {}", clean(username)),
+            None => method,
+        }
+    };
+    let present = shown(&webhook["authentication"]);
+    let previous = &webhook["previous_authentication"];
+    match previous.is_null() {
+        true => present,
+        false => format!(
+            "{present}; if refused, {} until {}",
+            shown(previous),
+            moment(&previous["until"])
         ),
     }
 }
