@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod attempts;
 mod authentication;
 mod config;
@@ -31,6 +32,7 @@ mod webhook_form;
 mod webhook_secret;
 mod webhooks;
 
+pub use access::{Needs, Right};
 pub use config::{Config, OperatorToken};
-pub use server::{ROUTES, serve};
+pub use server::{Route, routes, serve};
 pub use state::{AdminState, StartError};

@@ -8,12 +8,13 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use ringback_core::log::Log;
 use ringback_telemetry::{Counter, Histogram};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{self, Needs, Right};
 use crate::problem::Problem;
 use crate::request::BODY_BYTES_MAX;
 use crate::state::AdminState;
@@ -26,84 +27,122 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Our name in metrics.
 const SERVER: &str = "admin";
 
-/// Every route: methods, path.
-pub const ROUTES: &[(&[&str], &str)] = &[
-    (&["GET", "POST"], "/v1/tenants"),
-    (&["GET", "PUT", "DELETE"], "/v1/tenants/{tenant}"),
-    (&["GET", "POST"], "/v1/tenants/{tenant}/webhooks"),
-    (
-        &["GET", "PUT", "PATCH", "DELETE"],
-        "/v1/tenants/{tenant}/webhooks/{webhook}",
-    ),
-    (&["POST"], "/v1/tenants/{tenant}/webhooks/{webhook}/pause"),
-    (&["POST"], "/v1/tenants/{tenant}/webhooks/{webhook}/resume"),
-    (&["POST"], "/v1/tenants/{tenant}/webhooks/{webhook}/enable"),
-    (&["POST"], "/v1/tenants/{tenant}/webhooks/{webhook}/test"),
-    (&["GET"], "/v1/tenants/{tenant}/webhooks/{webhook}/secret"),
-    (
-        &["POST"],
-        "/v1/tenants/{tenant}/webhooks/{webhook}/secret/rotate",
-    ),
-    (
-        &["DELETE"],
-        "/v1/tenants/{tenant}/webhooks/{webhook}/secret/ed25519",
-    ),
-    (&["GET"], "/v1/tenants/{tenant}/webhooks/{webhook}/attempts"),
-    (&["GET"], "/v1/tenants/{tenant}/webhooks/{webhook}/parked"),
-    (&["POST"], "/v1/tenants/{tenant}/webhooks/{webhook}/replay"),
-    (&["GET", "POST"], "/v1/tokens"),
-    (&["DELETE"], "/v1/tokens/{token}"),
-    (&["GET"], "/v1/parked"),
-    (&["POST"], "/v1/secrets/reseal"),
-    (&["POST"], "/v1/export"),
-    (&["POST"], "/v1/import"),
-];
+/// A method of a path, and what it needs of who asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// `GET`, say.
+    pub method: &'static str,
+    /// With parameters in braces.
+    pub path: &'static str,
+    /// Checked before the handler is called.
+    pub needs: Needs,
+}
+
+/// All routes, for whoever looks at each.
+pub fn routes<L: Log>() -> Vec<Route> {
+    handlers::<L>()
+        .into_iter()
+        .map(|(route, _)| route)
+        .collect()
+}
+
+/// The one list of routes: none comes into being without saying what it needs.
+fn handlers<L: Log>() -> Vec<(Route, MethodRouter<AdminState<L>>)> {
+    const READ: Needs = Needs::Tenant(Right::Read);
+    const WRITE: Needs = Needs::Tenant(Right::Write);
+    const OPERATOR: Needs = Needs::Operator;
+    macro_rules! routes {
+        ($($path:literal { $($method:ident $needs:ident => $handler:path,)+ })+) => {
+            vec![$($((
+                Route {
+                    method: stringify!($method),
+                    path: $path,
+                    needs: $needs,
+                },
+                on(MethodFilter::$method, $handler),
+            ),)+)+]
+        };
+    }
+    routes! {
+        "/v1/tenants" {
+            GET READ => tenants::list::<L>,
+            POST OPERATOR => tenants::add::<L>,
+        }
+        "/v1/tenants/{tenant}" {
+            GET READ => tenants::show::<L>,
+            PUT OPERATOR => tenants::put::<L>,
+            DELETE OPERATOR => tenants::remove::<L>,
+        }
+        "/v1/tenants/{tenant}/webhooks" {
+            GET READ => webhooks::list::<L>,
+            POST WRITE => webhooks::add::<L>,
+        }
+        "/v1/tenants/{tenant}/webhooks/{webhook}" {
+            GET READ => webhooks::show::<L>,
+            PUT WRITE => webhooks::put::<L>,
+            PATCH WRITE => webhooks::change::<L>,
+            DELETE WRITE => webhooks::remove::<L>,
+        }
+        "/v1/tenants/{tenant}/webhooks/{webhook}/pause" {
+            POST WRITE => webhooks::pause::<L>,
+        }
+        "/v1/tenants/{tenant}/webhooks/{webhook}/resume" {
+            POST WRITE => webhooks::resume::<L>,
+        }
+        "/v1/tenants/{tenant}/webhooks/{webhook}/enable" {
+            POST WRITE => webhooks::enable::<L>,
+        }
+        "/v1/tenants/{tenant}/webhooks/{webhook}/test" {
+            POST WRITE => test_event::send::<L>,
+        }
+        "/v1/tenants/{tenant}/webhooks/{webhook}/secret" {
+            GET WRITE => webhook_secret::show::<L>,
+        }
+        "/v1/tenants/{tenant}/webhooks/{webhook}/secret/rotate" {
+            POST WRITE => webhook_secret::rotate::<L>,
+        }
+        "/v1/tenants/{tenant}/webhooks/{webhook}/secret/ed25519" {
+            DELETE WRITE => webhook_secret::remove_ed25519::<L>,
+        }
+        "/v1/tenants/{tenant}/webhooks/{webhook}/attempts" {
+            GET READ => attempts::list::<L>,
+        }
+        "/v1/tenants/{tenant}/webhooks/{webhook}/parked" {
+            GET READ => parked::list::<L>,
+        }
+        "/v1/tenants/{tenant}/webhooks/{webhook}/replay" {
+            POST WRITE => replay::replay::<L>,
+        }
+        "/v1/tokens" {
+            GET WRITE => tokens::list::<L>,
+            POST WRITE => tokens::add::<L>,
+        }
+        "/v1/tokens/{token}" {
+            DELETE WRITE => tokens::remove::<L>,
+        }
+        "/v1/parked" {
+            GET OPERATOR => parked::list_all::<L>,
+        }
+        "/v1/secrets/reseal" {
+            POST OPERATOR => webhooks::reseal_all::<L>,
+        }
+        "/v1/export" {
+            POST OPERATOR => export::export::<L>,
+        }
+        "/v1/import" {
+            POST OPERATOR => import::import::<L>,
+        }
+    }
+}
 
 fn router<L: Log>(state: AdminState<L>) -> Router {
-    let webhook = Router::new()
-        .route(
-            "/",
-            get(webhooks::show::<L>)
-                .put(webhooks::put::<L>)
-                .patch(webhooks::change::<L>)
-                .delete(webhooks::remove::<L>),
-        )
-        .route("/pause", post(webhooks::pause::<L>))
-        .route("/resume", post(webhooks::resume::<L>))
-        .route("/enable", post(webhooks::enable::<L>))
-        .route("/test", post(test_event::send::<L>))
-        .route("/secret", get(webhook_secret::show::<L>))
-        .route("/secret/rotate", post(webhook_secret::rotate::<L>))
-        .route(
-            "/secret/ed25519",
-            delete(webhook_secret::remove_ed25519::<L>),
-        )
-        .route("/attempts", get(attempts::list::<L>))
-        .route("/parked", get(parked::list::<L>))
-        .route("/replay", post(replay::replay::<L>));
-    Router::new()
-        .route(
-            "/v1/tenants",
-            get(tenants::list::<L>).post(tenants::add::<L>),
-        )
-        .route(
-            "/v1/tenants/{tenant}",
-            get(tenants::show::<L>)
-                .put(tenants::put::<L>)
-                .delete(tenants::remove::<L>),
-        )
-        .route(
-            "/v1/tenants/{tenant}/webhooks",
-            get(webhooks::list::<L>).post(webhooks::add::<L>),
-        )
-        .nest("/v1/tenants/{tenant}/webhooks/{webhook}", webhook)
-        .route("/v1/tokens", get(tokens::list::<L>).post(tokens::add::<L>))
-        .route("/v1/tokens/{token}", delete(tokens::remove::<L>))
-        .route("/v1/parked", get(parked::list_all::<L>))
-        .route("/v1/secrets/reseal", post(webhooks::reseal_all::<L>))
-        .route("/v1/export", post(export::export::<L>))
-        .route("/v1/import", post(import::import::<L>))
-        .fallback(no_such_route)
+    let mut router = Router::new();
+    for (route, handler) in handlers::<L>() {
+        let handler = handler.layer(from_fn_with_state(route.needs, access::authorise));
+        router = router.route(route.path, handler);
+    }
+    router
+        .fallback(async || access::no_such_route())
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         // Last, so that it is around everything, the fallbacks included.
@@ -122,25 +161,28 @@ pub async fn serve<L: Log>(
         .await
 }
 
-/// Around every request: the operator's token, a time limit, metrics, and nothing kept by caches.
+/// Around every request: who asks, a time limit, metrics, and nothing kept by caches.
 async fn guard<L: Log>(
     State(state): State<AdminState<L>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let began = Instant::now();
-    let mut response = match authorise(&state, &request) {
+    let mut response = match access::authenticate(&state, &request) {
         Err(problem) => problem.into_response(),
-        Ok(()) => match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
-            Ok(response) => response,
-            Err(_) => {
-                let seconds = REQUEST_TIMEOUT.as_secs();
-                let detail = format!(
-                    "the request took longer than {seconds} s; look at what it did before you repeat it"
-                );
-                Problem::unavailable("timeout", detail).into_response()
+        Ok(access) => {
+            request.extensions_mut().insert(access);
+            match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+                Ok(response) => response,
+                Err(_) => {
+                    let seconds = REQUEST_TIMEOUT.as_secs();
+                    let detail = format!(
+                        "the request took longer than {seconds} s; look at what it did before you repeat it"
+                    );
+                    Problem::unavailable("timeout", detail).into_response()
+                }
             }
-        },
+        }
     };
     let no_store = HeaderValue::from_static("no-store");
     response
@@ -154,34 +196,6 @@ async fn guard<L: Log>(
         began.elapsed().as_secs_f64(),
     );
     response
-}
-
-fn authorise<L: Log>(state: &AdminState<L>, request: &Request) -> Result<(), Problem> {
-    let given = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    if given.is_some_and(|(_, token)| state.is_operator(token.trim())) {
-        return Ok(());
-    }
-    let detail = match given {
-        None => "send the operator token as: Authorization: Bearer TOKEN",
-        Some(_) => "this is not the operator token",
-    };
-    Err(Problem::new(
-        StatusCode::UNAUTHORIZED,
-        "unauthorized",
-        detail,
-    ))
-}
-
-async fn no_such_route() -> Problem {
-    Problem::not_found(
-        "no_such_route",
-        "there is nothing here; the API is described in docs/admin.md",
-    )
 }
 
 async fn no_such_method() -> Problem {

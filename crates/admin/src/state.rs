@@ -20,6 +20,7 @@ use ringback_telemetry::Metrics;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::access::no_such_tenant;
 use crate::config::Config;
 use crate::problem::Problem;
 
@@ -109,6 +110,10 @@ impl<L: Log> AdminState<L> {
         })))
     }
 
+    pub(crate) fn admin(&self) -> &Admin<L> {
+        &self.0
+    }
+
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
     }
@@ -163,10 +168,7 @@ impl<L: Log> Admin<L> {
             Ok(id) => self.directory()?.tenant(&id).cloned(),
             Err(_) => None,
         };
-        found.ok_or_else(|| {
-            let id: String = id.chars().take(64).collect();
-            Problem::not_found("no_such_tenant", format!("there is no tenant {id:?}"))
-        })
+        found.ok_or_else(|| no_such_tenant(id))
     }
 
     /// A webhook that must exist, by its name or id.

@@ -12,6 +12,7 @@ use ringback_core::webhook::{CONFIG_VERSION, Tenant};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::access::Access;
 use crate::problem::Problem;
 use crate::request::{Body, Parameters, Precondition, etag};
 use crate::state::{Admin, AdminState};
@@ -38,6 +39,7 @@ pub(crate) struct ListParameters {
 
 pub(crate) async fn list<L: Log>(
     State(state): State<AdminState<L>>,
+    access: Access,
     Parameters(parameters): Parameters<ListParameters>,
 ) -> Result<Json<Value>, Problem> {
     let limit = parameters.limit.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
@@ -45,7 +47,10 @@ pub(crate) async fn list<L: Log>(
     state
         .run(move |admin| {
             let directory = admin.directory()?;
-            let tenants = directory.tenants();
+            let tenants = match access.tenant() {
+                Some(own) => directory.tenant(own).into_iter().collect(),
+                None => directory.tenants(),
+            };
             let begin =
                 tenants.partition_point(|tenant| tenant.value.id.as_str() <= after.as_str());
             let page: Vec<_> = tenants[begin..].iter().take(limit).collect();

@@ -1,16 +1,20 @@
-//! `/v1/tokens`: who may publish events.
+//! `/v1/tokens`: who may publish events, read or write.
+
+use std::collections::BTreeSet;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use ringback_core::account::{TOKEN_BYTES, Token};
+use ringback_core::account::{Scope, TOKEN_BYTES, Token};
+use ringback_core::event::TenantId;
 use ringback_core::log::Log;
 use ringback_core::topics::Role;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::access::{Access, no_such_tenant};
 use crate::authentication::fill_random;
 use crate::problem::Problem;
 use crate::request::{Body, Parameters};
@@ -29,6 +33,8 @@ pub(crate) struct NewToken {
     /// Said explicitly, so that a forgotten tenant does not open all of them.
     #[serde(default)]
     all_tenants: bool,
+    /// What it opens; `publish` alone when it is not said.
+    scopes: Option<BTreeSet<Scope>>,
 }
 
 #[derive(Deserialize)]
@@ -40,6 +46,7 @@ pub(crate) struct ListParameters {
 
 pub(crate) async fn list<L: Log>(
     State(state): State<AdminState<L>>,
+    access: Access,
     Parameters(parameters): Parameters<ListParameters>,
 ) -> Result<Json<Value>, Problem> {
     state
@@ -49,6 +56,7 @@ pub(crate) async fn list<L: Log>(
             let mut tokens = directory
                 .tokens()
                 .map(|token| &token.value)
+                .filter(|token| is_open_to(&access, token))
                 .filter(|token| parameters.after.is_none_or(|after| token.id > after))
                 .filter(|token| match (tenant, &token.tenant) {
                     (Some(wanted), Some(own)) => wanted == own.as_str(),
@@ -66,11 +74,18 @@ pub(crate) async fn list<L: Log>(
 
 pub(crate) async fn add<L: Log>(
     State(state): State<AdminState<L>>,
+    access: Access,
     Body(form): Body<NewToken>,
 ) -> Result<Response, Problem> {
     state
         .run(move |admin| {
-            let tenant = match (&form.tenant, form.all_tenants) {
+            let own = access.tenant().map(TenantId::as_str);
+            if let (Some(own), Some(asked)) = (own, form.tenant.as_deref())
+                && own != asked
+            {
+                return Err(no_such_tenant(asked));
+            }
+            let tenant = match (form.tenant.as_deref().or(own), form.all_tenants) {
                 (Some(tenant), false) => Some(admin.tenant(tenant)?.value.id),
                 (None, true) => None,
                 _ => {
@@ -79,12 +94,13 @@ pub(crate) async fn add<L: Log>(
                     return Err(Problem::invalid("invalid_field", detail));
                 }
             };
+            let scopes = read_scopes(form.scopes, tenant.is_none())?;
             let name = form.name.unwrap_or_else(|| "publisher".to_owned());
             check_title(&name)?;
             let mut random = [0; TOKEN_BYTES];
             fill_random(&mut random)?;
             let id = Uuid::now_v7();
-            let (token, text) = Token::issue(id, name, tenant, admin.clock.now(), random);
+            let (token, text) = Token::issue(id, name, tenant, scopes, admin.clock.now(), random);
             let key = id.to_string();
             let revision = admin
                 .put(Role::Accounts, &key, None, &token)
@@ -111,6 +127,7 @@ pub(crate) async fn add<L: Log>(
 
 pub(crate) async fn remove<L: Log>(
     State(state): State<AdminState<L>>,
+    access: Access,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     state
@@ -123,7 +140,9 @@ pub(crate) async fn remove<L: Log>(
                 // It may be a token's text by mistake, so it is not repeated.
                 Problem::not_found("no_such_token", "there is no token with this id")
             };
-            let token = found.ok_or_else(missing)?;
+            let token = found
+                .filter(|token| is_open_to(&access, &token.value))
+                .ok_or_else(missing)?;
             let key = token.value.id.to_string();
             admin
                 .delete(Role::Accounts, &key, token.revision)
@@ -134,6 +153,29 @@ pub(crate) async fn remove<L: Log>(
         .await
 }
 
+/// Whether who asks may know of this token.
+fn is_open_to(access: &Access, token: &Token) -> bool {
+    access
+        .tenant()
+        .is_none_or(|own| token.tenant.as_ref() == Some(own))
+}
+
+fn read_scopes(
+    asked: Option<BTreeSet<Scope>>,
+    all_tenants: bool,
+) -> Result<BTreeSet<Scope>, Problem> {
+    let scopes = asked.unwrap_or_else(|| [Scope::Publish].into());
+    if scopes.is_empty() || scopes.contains(&Scope::Unknown) {
+        let detail = "the scopes are publish, read and write; a token has at least one";
+        return Err(Problem::invalid("invalid_field", detail));
+    }
+    if all_tenants && scopes != BTreeSet::from([Scope::Publish]) {
+        let detail = "a token of all tenants can only publish; whoever reads or writes for all of them uses the operator token";
+        return Err(Problem::invalid("invalid_field", detail));
+    }
+    Ok(scopes)
+}
+
 /// Without its hash, which is nobody's business.
 fn view(token: &Token) -> Value {
     json!({
@@ -141,6 +183,7 @@ fn view(token: &Token) -> Value {
         "name": token.name,
         "tenant": token.tenant,
         "all_tenants": token.tenant.is_none(),
+        "scopes": token.scopes,
         "created": token.created,
     })
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use ringback_core::account::Token;
+use ringback_core::account::{Scope, Token};
 use ringback_core::address::Opening;
 use ringback_core::event::TenantId;
 use ringback_core::log::Log;
@@ -190,7 +190,8 @@ fn configure<L: Log>(log: &L, urls: &[String]) -> String {
         );
     }
     let token_id = Uuid::now_v7();
-    let (token, text) = Token::issue(token_id, "bench".into(), Some(id), now, [7; 32]);
+    let scopes = [Scope::Publish].into();
+    let (token, text) = Token::issue(token_id, "bench".into(), Some(id), scopes, now, [7; 32]);
     put(
         Role::Accounts,
         &token_id.to_string(),

@@ -1,5 +1,6 @@
-//! API tokens: who may publish events for which tenant.
+//! API tokens: who may publish events, read or write, for which tenant.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,38 @@ pub const TOKEN_BYTES: usize = 32;
 
 const PREFIX: &str = "rbk_";
 
+/// What a token opens.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Hands in events.
+    Publish,
+    /// Looks at webhooks, attempts and parked deliveries; never at a secret.
+    Read,
+    /// Changes webhooks, replays, and does everything that [`Read`](Self::Read) does.
+    Write,
+    /// Something that a newer release knows.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Scope {
+    /// Its name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What a token of before there were scopes opens.
+fn publishing() -> BTreeSet<Scope> {
+    BTreeSet::from([Scope::Publish])
+}
+
 /// A token as it stands in topic `accounts`: only a hash of it. Its 256 random bits need no slow
 /// hash.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -26,8 +59,11 @@ pub struct Token {
     pub id: Uuid,
     /// For people.
     pub name: String,
-    /// The tenant it may publish for; `None`: every tenant, named in each event.
+    /// The tenant it is for; `None`: every tenant, and each event names its own.
     pub tenant: Option<TenantId>,
+    /// What it opens there.
+    #[serde(default = "publishing")]
+    pub scopes: BTreeSet<Scope>,
     /// SHA-256 of the whole token, in hexadecimal.
     pub hash: String,
     /// When it was made.
@@ -40,6 +76,7 @@ impl Token {
         id: Uuid,
         name: String,
         tenant: Option<TenantId>,
+        scopes: BTreeSet<Scope>,
         created: Timestamp,
         random: [u8; TOKEN_BYTES],
     ) -> (Self, Secret) {
@@ -50,10 +87,17 @@ impl Token {
             id,
             name,
             tenant,
+            scopes,
             hash,
             created,
         };
         (token, Secret::new(text))
+    }
+
+    /// Whether it opens this.
+    pub fn allows(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope)
+            || (scope == Scope::Read && self.scopes.contains(&Scope::Write))
     }
 
     /// Whether this text is the token's, in constant time.
@@ -95,7 +139,9 @@ mod tests {
     #[test]
     fn only_the_tokens_own_text_verifies() {
         let id = Uuid::from_u128(5);
-        let (token, text) = Token::issue(id, "pbx".into(), None, Timestamp::EPOCH, [7; 32]);
+        let scopes = BTreeSet::from([Scope::Write]);
+        let now = Timestamp::EPOCH;
+        let (token, text) = Token::issue(id, "pbx".into(), None, scopes, now, [7; 32]);
         assert_eq!(Token::id_of(text.expose()), Some(id));
         assert!(token.verify(text.expose()));
         assert!(!token.verify(&text.expose().replace("07", "08")));
@@ -103,5 +149,26 @@ mod tests {
         assert_eq!(Token::id_of("rbk_x_y"), None);
         let record = serde_json::to_string(&token).unwrap();
         assert!(!record.contains(&hex(&[7; 32])), "{record}");
+    }
+
+    #[test]
+    fn scopes_open_what_they_say() {
+        let with = |scopes: serde_json::Value| {
+            let record = serde_json::json!({
+                "version": 1, "id": Uuid::nil(), "name": "x", "tenant": null, "hash": "",
+                "scopes": scopes, "created": "2026-11-21T00:00:00Z",
+            });
+            let token: Token = serde_json::from_value(record).unwrap();
+            [Scope::Publish, Scope::Read, Scope::Write].map(|scope| token.allows(scope))
+        };
+        assert_eq!(with(["publish"].into()), [true, false, false]);
+        assert_eq!(with(["read"].into()), [false, true, false]);
+        assert_eq!(with(["write"].into()), [false, true, true]);
+        // What a newer release grants is nothing to us.
+        assert_eq!(with(["admire", "read"].into()), [false, true, false]);
+        let before = r#"{"version":1,"id":"00000000-0000-0000-0000-000000000000","name":"x",
+            "tenant":"acme","hash":"","created":"2026-11-21T00:00:00Z"}"#;
+        let before: Token = serde_json::from_str(before).unwrap();
+        assert_eq!(before.scopes, publishing());
     }
 }

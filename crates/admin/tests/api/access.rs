@@ -1,46 +1,172 @@
 //! Who may ask, and what is answered to requests that fit nothing.
 
 use reqwest::{Method, StatusCode, header};
-use ringback_admin::ROUTES;
-use serde_json::json;
+use ringback_admin::{Needs, Right, Route, routes};
+use ringback_log::local::LocalLog;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::rig::{Rig, TOKEN, send};
 
+/// A path with its parameters filled in.
+fn filled(path: &str, tenant: &str, token: &str) -> String {
+    path.replace("{tenant}", tenant)
+        .replace("{webhook}", "cdr")
+        .replace("{token}", token)
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_needs_the_operators_token() {
+async fn every_route_needs_a_token() {
     let rig = Rig::new().await;
-    for (methods, path) in ROUTES {
-        let path = path.replace(['{', '}'], "");
-        for method in *methods {
-            let method: Method = method.parse().unwrap();
-            let url = format!("{}{path}", rig.url);
-            let bare = rig.client.request(method.clone(), &url);
-            let with = |value: String| {
-                rig.client
-                    .request(method.clone(), &url)
-                    .header(header::AUTHORIZATION, value)
-            };
-            for request in [
-                bare,
-                with("Bearer wrong".into()),
-                with(format!("Basic {TOKEN}")),
-                with(TOKEN.into()),
-                with(format!("Bearer {TOKEN}x")),
-                with("Bearer ".into()),
-            ] {
-                let answer = send(request).await;
-                answer.problem(401, "unauthorized");
-                assert!(!answer.text.contains(TOKEN), "{}", answer.text);
-            }
-            // With the token something else is said, and the route is what the list says.
-            let answer = send(rig.request(method, &path)).await;
-            for code in ["unauthorized", "no_such_route", "no_such_method"] {
-                assert_ne!(answer.body["code"], code, "{path}");
-            }
+    for route in routes::<LocalLog>() {
+        let path = filled(route.path, "acme", "none");
+        let method: Method = route.method.parse().unwrap();
+        let url = format!("{}{path}", rig.url);
+        let bare = rig.client.request(method.clone(), &url);
+        let with = |value: String| {
+            rig.client
+                .request(method.clone(), &url)
+                .header(header::AUTHORIZATION, value)
+        };
+        for request in [
+            bare,
+            with("Bearer wrong".into()),
+            with(format!("Basic {TOKEN}")),
+            with(TOKEN.into()),
+            with(format!("Bearer {TOKEN}x")),
+            with("Bearer ".into()),
+        ] {
+            let answer = send(request).await;
+            answer.problem(401, "unauthorized");
+            assert!(!answer.text.contains(TOKEN), "{}", answer.text);
+        }
+        // With the token something else is said, and the route is what the list says.
+        let answer = send(rig.request(method, &path)).await;
+        for code in ["unauthorized", "no_such_route", "no_such_method"] {
+            assert_ne!(answer.body["code"], code, "{path}");
         }
     }
     let answer = send(rig.client.get(format!("{}/anything/else", rig.url))).await;
     answer.problem(401, "unauthorized");
+}
+
+/// A token's text and id.
+async fn token(rig: &Rig, form: Value) -> (String, String) {
+    let added = rig.post("/v1/tokens", form).await;
+    let body = &added.expect(StatusCode::CREATED).body;
+    let part = |name: &str| body[name].as_str().unwrap().to_owned();
+    (part("token"), part("id"))
+}
+
+/// One tenant can never see or touch what is another's: on every route there is, what exists and what
+/// does not is the same to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_route_shows_another_tenant() {
+    let rig = Rig::new().await;
+    rig.acme().await;
+    rig.post("/v1/tenants", json!({ "id": "other" })).await;
+    let all = json!(["publish", "read", "write"]);
+    let (_, theirs) = token(&rig, json!({ "tenant": "acme", "scopes": all })).await;
+    let (mine, id) = token(&rig, json!({ "tenant": "other", "scopes": all })).await;
+    let before = rig.get("/v1/tenants/acme/webhooks").await.text;
+    let ask = async |route: &Route, tenant: &str, token: &str| {
+        let path = filled(route.path, tenant, token);
+        let request = rig
+            .client
+            .request(route.method.parse().unwrap(), format!("{}{path}", rig.url))
+            .bearer_auth(&mine)
+            .header("if-match", "*")
+            .json(&json!({}));
+        send(request).await
+    };
+    for route in routes::<LocalLog>() {
+        let answer = ask(&route, "acme", &theirs).await;
+        let nobodys = ask(&route, "nobody", &Uuid::nil().to_string()).await;
+        let what = format!("{route:?}: {}", answer.text);
+        match (route.needs, route.path) {
+            // These name no tenant, and are about the asker's own.
+            (Needs::Tenant(_), "/v1/tenants" | "/v1/tokens") => {
+                assert!(!answer.text.contains("acme"), "{what}");
+                assert!(answer.status.is_success(), "{what}");
+            }
+            _ => {
+                assert_eq!(answer.status, StatusCode::NOT_FOUND, "{what}");
+                assert_eq!(answer.body["code"], nobodys.body["code"], "{what}");
+                let said = answer.text.replace("acme", "nobody");
+                assert_eq!(said, nobodys.text, "{what}");
+            }
+        }
+    }
+    assert_eq!(rig.get("/v1/tenants/acme/webhooks").await.text, before);
+    let tokens = rig.get("/v1/tokens").await;
+    for id in [theirs, id] {
+        assert!(tokens.text.contains(&id), "{}", tokens.text);
+    }
+    let elsewhere = rig
+        .client
+        .post(format!("{}/v1/tokens", rig.url))
+        .bearer_auth(&mine)
+        .json(&json!({ "tenant": "acme", "scopes": ["read"] }));
+    send(elsewhere).await.problem(404, "no_such_tenant");
+    let everywhere = rig
+        .client
+        .post(format!("{}/v1/tokens", rig.url))
+        .bearer_auth(&mine)
+        .json(&json!({ "all_tenants": true }));
+    send(everywhere).await.problem(400, "invalid_field");
+}
+
+/// Of one's own, a token opens what its scopes say, on every route there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn scopes_open_what_they_say() {
+    let rig = Rig::new().await;
+    rig.acme().await;
+    let scoped = async |scope: &str| {
+        token(&rig, json!({ "tenant": "acme", "scopes": [scope] }))
+            .await
+            .0
+    };
+    let [publish, read, write] = [
+        scoped("publish").await,
+        scoped("read").await,
+        scoped("write").await,
+    ];
+    for route in routes::<LocalLog>() {
+        let Needs::Tenant(right) = route.needs else {
+            continue;
+        };
+        for (token, open) in [
+            (&publish, false),
+            (&read, right == Right::Read),
+            (&write, true),
+        ] {
+            let path = filled(route.path, "acme", &Uuid::nil().to_string());
+            // Nothing happens yet to what may happen.
+            let answer = send(
+                rig.client
+                    .request(route.method.parse().unwrap(), format!("{}{path}", rig.url))
+                    .bearer_auth(token)
+                    .header("content-type", "text/plain")
+                    .header("if-match", "\"999\"")
+                    .body("x"),
+            )
+            .await;
+            let refused = answer.body["code"] == "no_such_scope";
+            assert_eq!(refused, !open, "{route:?}: {}", answer.text);
+            if refused {
+                assert_eq!(answer.status, StatusCode::FORBIDDEN);
+            }
+        }
+    }
+    for wrong in [
+        json!({ "tenant": "acme", "scopes": [] }),
+        json!({ "tenant": "acme", "scopes": ["everything"] }),
+        json!({ "all_tenants": true, "scopes": ["read"] }),
+    ] {
+        rig.post("/v1/tokens", wrong)
+            .await
+            .problem(400, "invalid_field");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

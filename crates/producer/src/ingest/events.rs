@@ -8,7 +8,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use ringback_core::account::Token;
+use ringback_core::account::{Scope, Token};
 use ringback_core::cloudevent::{
     CloudEvent, MEDIA_TYPE_BATCH, MEDIA_TYPE_JSON, essence, is_json, is_media_type, is_structured,
 };
@@ -236,12 +236,19 @@ fn authenticate<L: Log>(state: &Inner<L>, headers: &HeaderMap) -> Result<Token, 
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim());
     let directory = state.directory.read();
-    text.and_then(|text| directory.verify_token(text))
-        .cloned()
+    let token = text
+        .and_then(|text| directory.verify_token(text))
         .ok_or_else(|| {
             let detail = "send a token as Authorization: Bearer …; `ringback token add` makes one";
             Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
-        })
+        })?;
+    match token.allows(Scope::Publish) {
+        true => Ok(token.clone()),
+        false => {
+            let detail = "this token does not hand in events: it lacks the scope publish";
+            Err(Problem::new(StatusCode::FORBIDDEN, "no_such_scope", detail))
+        }
+    }
 }
 
 fn form(headers: &HeaderMap) -> Result<Form, Problem> {

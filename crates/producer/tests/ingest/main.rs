@@ -46,6 +46,11 @@ async fn who_may_send_what() {
         (answer.status, &answer.body["code"]),
         (401, &json!("unauthorized"))
     );
+    let manages = rig.post(&rig.manager, JSON, event).await;
+    assert_eq!(
+        (manages.status, &manages.body["code"]),
+        (403, &json!("no_such_scope"))
+    );
     let named =
         |tenant: &str| format!(r#"{{"type":"call.started","tenant":"{tenant}","data":{{}}}}"#);
     // A tenant's token speaks for its tenant only.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringback_core::account::Token;
+use ringback_core::account::{Scope, Token};
 use ringback_core::catalogue::Family;
 use ringback_core::event::TenantId;
 use ringback_core::log::{Log, Reader, Record};
@@ -33,6 +33,8 @@ pub(crate) struct Rig {
     pub(crate) url: String,
     /// A token of tenant `acme`.
     pub(crate) own: Secret,
+    /// A token of tenant `acme` for the administration alone.
+    pub(crate) manager: Secret,
     /// A token for every tenant.
     pub(crate) all: Secret,
     pub(crate) metrics: Metrics,
@@ -72,15 +74,22 @@ impl Rig {
             };
             put(&log, Role::Tenants, id.as_str(), &tenant);
         }
-        let mut tokens = ["acme", ""].into_iter().zip(1..).map(|(tenant, n)| {
+        let kinds = [
+            ("acme", Scope::Publish),
+            ("", Scope::Publish),
+            ("acme", Scope::Write),
+        ];
+        let mut tokens = kinds.into_iter().zip(1..).map(|((tenant, scope), n)| {
             let id = Uuid::from_u128(n);
             let random = [u8::try_from(n).unwrap(); 32];
             let tenant = TenantId::parse(tenant).ok();
-            let (token, text) = Token::issue(id, "test".into(), tenant, Timestamp::EPOCH, random);
+            let (scopes, now) = ([scope].into(), Timestamp::EPOCH);
+            let (token, text) = Token::issue(id, "test".into(), tenant, scopes, now, random);
             put(&log, Role::Accounts, &id.to_string(), &token);
             text
         });
-        let (own, all) = (tokens.next().unwrap(), tokens.next().unwrap());
+        let mut next = || tokens.next().unwrap();
+        let (own, all, manager) = (next(), next(), next());
         drop(tokens);
         let roles = [Role::Tenants, Role::Accounts];
         let directory = Arc::new(LiveDirectory::start(&log, &roles, || {}).unwrap());
@@ -106,6 +115,7 @@ impl Rig {
             url,
             own,
             all,
+            manager,
             metrics,
             directory,
             config,

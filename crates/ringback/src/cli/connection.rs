@@ -23,7 +23,8 @@ pub(crate) struct Connection {
         default_value = "http://127.0.0.1:8081"
     )]
     pub(super) admin: String,
-    /// The operator's token [default: read from DIR/operator-token]
+    /// The operator's token, or a tenant's with the scope that it takes [default: read from
+    /// DIR/operator-token]
     #[arg(
         long,
         env = "RINGBACK_OPERATOR_TOKEN",

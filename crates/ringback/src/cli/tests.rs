@@ -242,6 +242,21 @@ async fn tenants_webhooks_and_tokens_from_beginning_to_end() {
             .contains("Removed token pbx")
     );
     rig.ok("token add --all-tenants").await;
+    let read = rig
+        .json("token add --tenant acme --scope read --scope write")
+        .await;
+    assert_eq!(read["scopes"], json!(["read", "write"]));
+    let text = read["token"].as_str().unwrap();
+    let own = rig
+        .ok(&format!("tenant list --operator-token {text}"))
+        .await;
+    assert!(own.contains("acme"), "{own}");
+    let (code, refused) = rig
+        .fails(&format!("tenant add b --operator-token {text}"))
+        .await;
+    assert_eq!(code, 1, "{refused}");
+    let id = read["id"].as_str().unwrap();
+    rig.ok(&format!("token remove {id}")).await;
 
     assert!(
         rig.ok("webhook remove acme crm")

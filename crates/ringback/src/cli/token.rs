@@ -1,6 +1,6 @@
 //! `ringback token …`
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::client::Client;
@@ -8,25 +8,49 @@ use super::connection::Connection;
 use super::table::{self, list, moment, text};
 use crate::failure::Failure;
 
-/// Commands about tokens for publishing events.
+/// Commands about tokens: for publishing events, and for a tenant's part of the administration.
 #[derive(Subcommand)]
 pub(crate) enum TokenCommand {
     /// Adds a token, and shows it this once
     Add(AddArgs),
     /// Lists the tokens, without their text
     List(ListArgs),
-    /// Removes a token; whoever uses it can publish no more
+    /// Removes a token; whoever uses it is refused from then on
     Remove(RemoveArgs),
+}
+
+/// What a token opens.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scope {
+    /// Handing in events
+    Publish,
+    /// Looking at the tenant's webhooks, attempts and parked deliveries
+    Read,
+    /// Changing them, replaying, and tokens
+    Write,
+}
+
+impl Scope {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
 }
 
 #[derive(Args)]
 pub(crate) struct AddArgs {
-    /// For events of this tenant only
+    /// For this tenant only
     #[arg(long, value_name = "NAME", required_unless_present = "all_tenants")]
     tenant: Option<String>,
     /// For events of every tenant; each event must name its own
     #[arg(long, conflicts_with = "tenant")]
     all_tenants: bool,
+    /// What it opens; may be repeated
+    #[arg(long, value_enum, default_value = "publish")]
+    scope: Vec<Scope>,
     /// Its name for people
     #[arg(long)]
     name: Option<String>,
@@ -61,7 +85,8 @@ pub(super) async fn run(command: TokenCommand) -> Result<String, Failure> {
 
 async fn add(args: AddArgs) -> Result<String, Failure> {
     let client = Client::new(&args.connection)?;
-    let mut form = json!({ "all_tenants": args.all_tenants });
+    let scopes: Vec<_> = args.scope.iter().map(|scope| scope.as_str()).collect();
+    let mut form = json!({ "all_tenants": args.all_tenants, "scopes": scopes });
     if let Some(tenant) = args.tenant {
         form["tenant"] = tenant.into();
     }
@@ -72,10 +97,16 @@ async fn add(args: AddArgs) -> Result<String, Failure> {
     if args.connection.json {
         return Ok(table::json(&token));
     }
+    // The variable in which commands look for it.
+    let variable = match args.scope.contains(&Scope::Publish) {
+        true => "RINGBACK_TOKEN",
+        false => "RINGBACK_OPERATOR_TOKEN",
+    };
     Ok(format!(
-        "Added token {} for {}. It is shown this once only:\n\n  export RINGBACK_TOKEN={}\n\nIts id is {}.",
+        "Added token {} for {}: {}. It is shown this once only:\n\n  export {variable}={}\n\nIts id is {}.",
         text(&token["name"]),
         whose(&token),
+        text(&token["scopes"]),
         text(&token["token"]),
         text(&token["id"])
     ))
@@ -103,6 +134,7 @@ async fn list_all(args: ListArgs) -> Result<String, Failure> {
                 text(&token["id"]),
                 tenant,
                 text(&token["name"]),
+                text(&token["scopes"]),
                 moment(&token["created"]),
             ]
         })
@@ -110,7 +142,10 @@ async fn list_all(args: ListArgs) -> Result<String, Failure> {
     if rows.is_empty() {
         return Ok("There are no tokens. Add one:\n  ringback token add --tenant NAME".to_owned());
     }
-    Ok(table::table(["ID", "TENANT", "NAME", "CREATED"], &rows))
+    Ok(table::table(
+        ["ID", "TENANT", "NAME", "SCOPES", "CREATED"],
+        &rows,
+    ))
 }
 
 async fn remove(args: RemoveArgs) -> Result<String, Failure> {
