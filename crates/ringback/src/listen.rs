@@ -14,6 +14,7 @@ use ringback_core::time::parse_duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 pub(crate) use crate::listen::behaviour::{Behaviour, Credentials};
 pub(crate) use crate::listen::receiver::{Receiver, Request};
@@ -67,10 +68,13 @@ pub(crate) struct ListenArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     exit_after: Option<u64>,
     /// Answer 401 to requests without these credentials
-    #[arg(long, value_name = "USER:PASSWORD", conflicts_with = "require_bearer", value_parser = secret)]
+    #[arg(long, value_name = "USER:PASSWORD", group = "required", value_parser = secret)]
     require_basic: Option<Secret>,
+    /// Challenge requests by Digest (SHA-256), and answer 401 to those that do not reply with these
+    #[arg(long, value_name = "USER:PASSWORD", group = "required", value_parser = digest)]
+    require_digest: Option<Credentials>,
     /// Answer 401 to requests without this token
-    #[arg(long, value_name = "TOKEN", value_parser = secret)]
+    #[arg(long, value_name = "TOKEN", group = "required", value_parser = secret)]
     require_bearer: Option<Secret>,
     /// Verify signatures with this secret, whsec_… or whpk_…; answer 401 to requests it does not sign
     #[arg(long, value_name = "SECRET", value_parser = verifier)]
@@ -91,7 +95,7 @@ impl ListenArgs {
             hang: self.hang.unwrap_or_default(),
             delay: self.delay.unwrap_or_default(),
             headers: self.headers.clone(),
-            credentials: basic.or(bearer),
+            credentials: basic.or(bearer).or(self.require_digest.clone()),
             verifier: self.secret.clone(),
         }
     }
@@ -120,6 +124,10 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 
 fn verifier(text: &str) -> Result<Verifier, InvalidKey> {
     Verifier::read(&Secret::new(text))
+}
+
+fn digest(text: &str) -> Result<Credentials, String> {
+    Credentials::digest(&Secret::new(text), Uuid::new_v4())
 }
 
 #[allow(clippy::unnecessary_wraps)] // The form that clap asks for.

@@ -3,8 +3,9 @@
 use md5::Md5;
 use sha2::{Digest, Sha256, Sha512_256};
 
+use super::header::schemes;
 use super::{Challenge, Hash, Qop};
-use crate::account::hex;
+use crate::account::{hex, same_secret};
 
 /// Who asks.
 #[derive(Clone, Copy)]
@@ -65,6 +66,29 @@ impl Challenge {
             reply.plain("userhash", "true");
         }
         reply.0
+    }
+
+    /// The server's side: whether this `Authorization` header replies to this challenge with this
+    /// login. How often a nonce was used is not looked at.
+    pub fn is_answered_by(
+        &self,
+        authorization: &[u8],
+        login: Login<'_>,
+        request: Request<'_>,
+    ) -> bool {
+        let (given, _) = schemes(authorization);
+        let Some(given) = given
+            .iter()
+            .find(|scheme| scheme.name.eq_ignore_ascii_case("digest"))
+        else {
+            return false;
+        };
+        let part = |name: &str| given.params.get(name).unwrap_or_default();
+        let text = |name: &str| std::str::from_utf8(part(name)).unwrap_or_default();
+        let response = self.response(login, request, text("cnonce"), text("nc"));
+        part("nonce") == self.nonce
+            && part("uri") == request.uri.as_bytes()
+            && same_secret(text("response"), &response)
     }
 
     /// RFC 7616 §3.4.1 to §3.4.3; without `qop`, RFC 2069 §2.1.2.

@@ -5,9 +5,11 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ringback_core::digest::{self, Challenge, Login};
 use ringback_core::secret::Secret;
 use ringback_core::signature::{Refused, Signed, Verifier};
 use ringback_core::time::Timestamp;
+use uuid::Uuid;
 
 /// What a receiver answers. The default is 200 to everything, at once.
 #[derive(Clone, Debug)]
@@ -56,12 +58,8 @@ pub(super) struct Answer {
 }
 
 impl Behaviour {
-    /// The answer to request number `number`, from 0, with this `authorization`.
-    pub(super) fn answer(&self, number: u64, authorization: Option<&HeaderValue>) -> Answer {
-        let right = |required: &Credentials| authorization.is_some_and(|got| required.is(got));
-        if !self.credentials.as_ref().is_none_or(right) {
-            return self.unauthorized();
-        }
+    /// The answer to the request number `number`, from 0, that may ask.
+    pub(super) fn answer(&self, number: u64) -> Answer {
         let first = self.first.is_none_or(|first| number < first);
         let share = self
             .share
@@ -78,9 +76,13 @@ impl Behaviour {
             },
         }
     }
-}
 
-impl Behaviour {
+    /// Whether the request shows the credentials, if any are required.
+    pub(super) fn is_authorized(&self, asked: &Asked<'_>) -> bool {
+        let right = |required: &Credentials| required.are_shown(asked);
+        self.credentials.as_ref().is_none_or(right)
+    }
+
     /// The answer to who does not show that it may.
     pub(super) fn unauthorized(&self) -> Answer {
         Answer {
@@ -123,36 +125,95 @@ fn fraction(seed: u64, number: u64) -> f64 {
     (z >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// What `authorization` must say.
+/// A request, as far as credentials cover it.
+pub(super) struct Asked<'a> {
+    pub(super) authorization: Option<&'a HeaderValue>,
+    pub(super) method: &'a str,
+    /// Path and query.
+    pub(super) target: &'a str,
+    pub(super) body: &'a [u8],
+}
+
+/// What requests must show.
 #[derive(Clone, Debug)]
 pub(crate) struct Credentials {
-    header: Secret,
+    required: Required,
     /// Answered as `www-authenticate`.
-    pub(super) challenge: &'static str,
+    pub(super) challenge: HeaderValue,
+}
+
+#[derive(Clone, Debug)]
+enum Required {
+    /// Exactly this `authorization`.
+    Header(Secret),
+    /// A reply to the challenge.
+    Digest {
+        username: String,
+        password: Secret,
+        challenge: Box<Challenge>,
+    },
 }
 
 impl Credentials {
     /// `user:password`.
     pub(crate) fn basic(user_and_password: &Secret) -> Self {
+        let pair = STANDARD.encode(user_and_password.expose());
         Self {
-            header: Secret::new(format!(
-                "Basic {}",
-                STANDARD.encode(user_and_password.expose())
-            )),
-            challenge: "Basic realm=\"ringback listen\"",
+            required: Required::Header(Secret::new(format!("Basic {pair}"))),
+            challenge: HeaderValue::from_static("Basic realm=\"ringback listen\""),
         }
     }
 
     /// A bearer token.
     pub(crate) fn bearer(token: &Secret) -> Self {
         Self {
-            header: Secret::new(format!("Bearer {}", token.expose())),
-            challenge: "Bearer",
+            required: Required::Header(Secret::new(format!("Bearer {}", token.expose()))),
+            challenge: HeaderValue::from_static("Bearer"),
         }
     }
 
-    fn is(&self, authorization: &HeaderValue) -> bool {
-        authorization.as_bytes() == self.header.expose().as_bytes()
+    /// `user:password` for Digest. The nonce is good while the receiver runs.
+    pub(crate) fn digest(user_and_password: &Secret, nonce: Uuid) -> Result<Self, String> {
+        let text = user_and_password.expose();
+        let (username, password) = text.split_once(':').ok_or("use user:password")?;
+        let challenge = format!(
+            "Digest realm=\"ringback listen\", qop=\"auth\", algorithm=SHA-256, charset=UTF-8, nonce=\"{}\"",
+            nonce.as_simple()
+        );
+        let read = Challenge::strongest([challenge.as_bytes()]);
+        Ok(Self {
+            required: Required::Digest {
+                username: username.to_owned(),
+                password: Secret::new(password),
+                challenge: Box::new(read.map_err(|error| error.to_string())?),
+            },
+            challenge: HeaderValue::try_from(challenge).map_err(|error| error.to_string())?,
+        })
+    }
+
+    fn are_shown(&self, asked: &Asked<'_>) -> bool {
+        let Some(given) = asked.authorization.map(HeaderValue::as_bytes) else {
+            return false;
+        };
+        match &self.required {
+            Required::Header(header) => given == header.expose().as_bytes(),
+            Required::Digest {
+                username,
+                password,
+                challenge,
+            } => {
+                let login = Login {
+                    username,
+                    password: password.expose(),
+                };
+                let request = digest::Request {
+                    method: asked.method,
+                    uri: asked.target,
+                    body: asked.body,
+                };
+                challenge.is_answered_by(given, login, request)
+            }
+        }
     }
 }
 
@@ -161,7 +222,7 @@ mod tests {
     use super::*;
 
     fn statuses(behaviour: &Behaviour, count: u64) -> Vec<u16> {
-        let status = |number| behaviour.answer(number, None).status.as_u16();
+        let status = |number| behaviour.answer(number).status.as_u16();
         (0..count).map(status).collect()
     }
 
@@ -204,8 +265,8 @@ mod tests {
             hang: minute,
             ..Behaviour::default()
         };
-        assert_eq!(behaviour.answer(0, None).after, second + minute);
-        assert_eq!(behaviour.answer(1, None).after, second);
+        assert_eq!(behaviour.answer(0).after, second + minute);
+        assert_eq!(behaviour.answer(1).after, second);
     }
 
     #[test]
@@ -215,14 +276,60 @@ mod tests {
             credentials: Some(basic),
             ..Behaviour::default()
         };
-        let status = |header: &'static str| {
-            let header = HeaderValue::from_static(header);
-            behaviour.answer(0, Some(&header)).status.as_u16()
+        let shown = |header: Option<&'static str>| {
+            let header = header.map(HeaderValue::from_static);
+            behaviour.is_authorized(&Asked {
+                authorization: header.as_ref(),
+                method: "POST",
+                target: "/",
+                body: b"",
+            })
         };
         // The example of RFC 7617.
-        assert_eq!(status("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), 200);
-        assert_eq!(status("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ"), 401);
-        assert_eq!(behaviour.answer(0, None).status, StatusCode::UNAUTHORIZED);
+        assert!(shown(Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==")));
+        assert!(!shown(Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ")));
+        assert!(!shown(None));
         assert!(!format!("{behaviour:?}").contains("QWxh"));
+    }
+
+    /// What our own client replies, and nothing else.
+    #[test]
+    fn digest_wants_a_reply_to_its_challenge() {
+        let secret = Secret::new("Jäsøn:hunter2:x");
+        let required = Credentials::digest(&secret, Uuid::from_u128(7)).unwrap();
+        assert!(!format!("{required:?}").contains("hunter2"));
+        let challenge = Challenge::strongest([required.challenge.as_bytes()]).unwrap();
+        let request = |uri| digest::Request {
+            method: "POST",
+            uri,
+            body: b"{}",
+        };
+        let reply = |username, password, uri| {
+            let login = Login { username, password };
+            let reply = challenge.reply(login, request(uri), "cnonce", 1);
+            HeaderValue::try_from(reply).unwrap()
+        };
+        let shown = |header: &HeaderValue, target| {
+            required.are_shown(&Asked {
+                authorization: Some(header),
+                method: "POST",
+                target,
+                body: b"{}",
+            })
+        };
+        let right = reply("Jäsøn", "hunter2:x", "/cdr?a=1");
+        assert!(shown(&right, "/cdr?a=1"));
+        assert!(!shown(&right, "/cdr"));
+        assert!(!shown(&reply("Jason", "hunter2:x", "/"), "/"));
+        assert!(!shown(&reply("Jäsøn", "hunter2", "/"), "/"));
+        for other in [
+            "Basic QQ==",
+            "Digest",
+            "Digest nonce=",
+            "Digest response=\"\"",
+        ] {
+            assert!(!shown(&HeaderValue::from_static(other), "/"), "{other}");
+        }
+        assert!(Credentials::digest(&Secret::new("hunter2"), Uuid::nil()).is_err());
     }
 }

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::listen::behaviour::Behaviour;
+use crate::listen::behaviour::{Asked, Behaviour};
 
 /// An event is at most 256 KiB; what is written around it and a careless sender fit as well.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -176,15 +176,21 @@ async fn receive(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) 
     let at = ringback_log::system_clock().now();
     let verifying = shared.books.lock().behaviour.clone();
     let signature = verifying.verify(&parts.headers, &body, at);
+    let authorized = verifying.is_authorized(&Asked {
+        authorization: parts.headers.get(header::AUTHORIZATION),
+        method: parts.method.as_str(),
+        target: parts.uri.path_and_query().map_or("", |uri| uri.as_str()),
+        body: &body,
+    });
     let (number, behaviour, answer, duplicate) = {
         let mut books = shared.books.lock();
         let behaviour = books.behaviour.clone();
-        let authorization = parts.headers.get(header::AUTHORIZATION);
-        let answer = match signature {
-            Some(Err(_)) => behaviour.unauthorized(),
-            _ => behaviour.answer(books.number, authorization),
+        let answer = match authorized && !matches!(signature, Some(Err(_))) {
+            true => behaviour.answer(books.number),
+            false => behaviour.unauthorized(),
         };
-        books.number += 1;
+        // Who may not ask is none of those that are chosen.
+        books.number += u64::from(authorized);
         let number = books.received.requests;
         let duplicate = books.enter(id, answer.status);
         (number, behaviour, answer, duplicate)
@@ -209,10 +215,9 @@ async fn receive(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) 
     if answer.status == StatusCode::UNAUTHORIZED
         && let Some(credentials) = &behaviour.credentials
     {
-        let challenge = header::HeaderValue::from_static(credentials.challenge);
         response
             .headers_mut()
-            .insert(header::WWW_AUTHENTICATE, challenge);
+            .insert(header::WWW_AUTHENTICATE, credentials.challenge.clone());
     }
     response
         .headers_mut()
