@@ -30,5 +30,5 @@ mod webhook_secret;
 mod webhooks;
 
 pub use config::{Config, OperatorToken};
-pub use server::{ROUTES, serve};
+pub use server::{ROUTES, router, serve};
 pub use state::{AdminState, StartError};

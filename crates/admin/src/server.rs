@@ -59,7 +59,8 @@ pub const ROUTES: &[(&[&str], &str)] = &[
     (&["POST"], "/v1/import"),
 ];
 
-fn router<L: Log>(state: AdminState<L>) -> Router {
+/// The whole API, for whoever serves it otherwise than [`serve`].
+pub fn router<L: Log>(state: AdminState<L>) -> Router {
     let webhook = Router::new()
         .route(
             "/",
