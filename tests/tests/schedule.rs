@@ -41,8 +41,11 @@ impl Simulated {
     }
 
     fn clock(&self) -> Clock {
-        let micros = self.0.clone();
-        Clock::new(move || Timestamp::from_micros(micros.load(Ordering::SeqCst)))
+        let (micros, machine) = (self.0.clone(), ringback_log::system_clock());
+        Clock::new(
+            move || Timestamp::from_micros(micros.load(Ordering::SeqCst)),
+            move || machine.steady(),
+        )
     }
 
     fn advance(&self, by: Duration) {

@@ -34,5 +34,5 @@ mod webhooks;
 
 pub use access::{Needs, Right};
 pub use config::{Config, OperatorToken};
-pub use server::{Route, routes, serve};
+pub use server::{Route, router, routes, serve};
 pub use state::{AdminState, StartError};

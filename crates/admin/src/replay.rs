@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -181,7 +181,7 @@ impl<'a, L: Log> Replay<'a, L> {
         filter: &Filter,
         range: Option<Range<Offset>>,
     ) -> Result<(Counts, Option<String>), Problem> {
-        let until = Instant::now() + WITHIN;
+        let until = self.admin.clock.steady() + WITHIN;
         let bounds = self.reader.bounds(self.parked)?;
         let range = range.unwrap_or_else(|| bounds.clone());
         let end = range.end.min(bounds.end);
@@ -193,7 +193,7 @@ impl<'a, L: Log> Replay<'a, L> {
                 .and_then(|selection| self.send(selection));
             done.map_err(|problem| self.counts.add_to(problem))?;
             from = to;
-            if Instant::now() > until && from < end {
+            if self.admin.clock.steady() > until && from < end {
                 return Ok((self.counts, Some(format!("{from}-{end}"))));
             }
         }

@@ -135,7 +135,8 @@ fn handlers<L: Log>() -> Vec<(Route, MethodRouter<AdminState<L>>)> {
     }
 }
 
-fn router<L: Log>(state: AdminState<L>) -> Router {
+/// The whole API, for whoever serves it otherwise than [`serve`].
+pub fn router<L: Log>(state: AdminState<L>) -> Router {
     let mut router = Router::new();
     for (route, handler) in handlers::<L>() {
         let handler = handler.layer(from_fn_with_state(route.needs, access::authorise));

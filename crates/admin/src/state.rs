@@ -89,6 +89,25 @@ impl<L: Log> AdminState<L> {
         config: Config,
         metrics: Metrics,
     ) -> Result<Self, StartError> {
+        Self::with_clock(
+            ringback_log::system_clock(),
+            log,
+            directory,
+            keys,
+            config,
+            metrics,
+        )
+    }
+
+    /// The same, with a clock of the caller's.
+    pub fn with_clock(
+        clock: Clock,
+        log: L,
+        directory: Arc<LiveDirectory>,
+        keys: KeyRing,
+        config: Config,
+        metrics: Metrics,
+    ) -> Result<Self, StartError> {
         let operator_token = config.read_operator_token()?;
         let options = AppenderOptions {
             timeout: APPEND_TIMEOUT,
@@ -102,7 +121,7 @@ impl<L: Log> AdminState<L> {
             keys,
             config,
             metrics,
-            clock: ringback_log::system_clock(),
+            clock,
             appender,
             operator_token,
             working: Arc::new(Semaphore::new(WORKING_MAX)),

@@ -1,7 +1,7 @@
 //! `/v1/tenants/{tenant}/webhooks` and what is below.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -207,7 +207,7 @@ pub(crate) async fn reseal_all<L: Log>(
 }
 
 fn reseal_now<L: Log>(admin: &Admin<L>) -> Result<Value, Problem> {
-    let until = Instant::now() + RESEAL_WITHIN;
+    let until = admin.clock.steady() + RESEAL_WITHIN;
     let tenants: Vec<_> = admin
         .directory()?
         .tenants()
@@ -218,7 +218,7 @@ fn reseal_now<L: Log>(admin: &Admin<L>) -> Result<Value, Problem> {
     for tenant in tenants {
         let webhooks: Vec<Found> = admin.directory()?.webhooks(&tenant).cloned().collect();
         for webhook in webhooks {
-            if Instant::now() > until {
+            if admin.clock.steady() > until {
                 remaining = true;
                 break;
             }

@@ -172,6 +172,10 @@ pub trait Appender<C: Completion>: Clone + Send + Sync + 'static {
     /// [`Completion::done`]; on `Err` there is none, and the token comes back.
     fn append(&self, record: Append<'_>, token: C::Token) -> Result<(), (C::Token, AppendError)>;
 
+    /// Called by whoever is about to wait for a completion: an engine that has no thread of its own
+    /// does its work now. The others have nothing to do.
+    fn work(&self) {}
+
     /// Blocking: waits until everything handed over has ended, or the time is over. `true` when
     /// nothing is left.
     fn flush(&self, timeout: Duration) -> bool;

@@ -109,18 +109,36 @@ impl<'de> Deserialize<'de> for Timestamp {
 }
 
 /// A clock that is handed in: the system's in production, a simulated one in tests.
+///
+/// It has two hands. [`now`](Self::now) is the time of day: what it says is compared with what others
+/// say, and somebody may set it, forwards or back. [`steady`](Self::steady) only ever goes forwards,
+/// at its own pace, and is what waits and ages are measured by.
 #[derive(Clone)]
-pub struct Clock(std::sync::Arc<dyn Fn() -> Timestamp + Send + Sync>);
+pub struct Clock {
+    now: std::sync::Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    steady: std::sync::Arc<dyn Fn() -> Duration + Send + Sync>,
+}
 
 impl Clock {
-    /// A clock that reads this.
-    pub fn new(read: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self(std::sync::Arc::new(read))
+    /// A clock that reads these: the time of day, and the time since some moment of its own.
+    pub fn new(
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+        steady: impl Fn() -> Duration + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            now: std::sync::Arc::new(now),
+            steady: std::sync::Arc::new(steady),
+        }
     }
 
-    /// Its time now.
+    /// The time of day.
     pub fn now(&self) -> Timestamp {
-        (self.0)()
+        (self.now)()
+    }
+
+    /// Time since a moment that only this clock knows. It never goes back, and no one sets it.
+    pub fn steady(&self) -> Duration {
+        (self.steady)()
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use ringback_core::clock::LogClock;
 use ringback_core::lane::Limits;
-use ringback_core::log::{Consumer, Log, LogError};
+use ringback_core::log::{Log, LogError};
 use ringback_core::schedule::Schedule;
 use ringback_core::secret::KeyRing;
 use ringback_core::time::{Clock, Timestamp};
@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::intake::{self, GROUPS};
+use crate::intake::{self, GROUPS, Intake};
 use crate::lanes::Lanes;
 use crate::partition::Gauge;
 use crate::rate::Share;
@@ -71,10 +71,113 @@ pub(crate) struct Shared<L: Log, T: Transport> {
     health: Vec<(&'static str, ComponentHealth)>,
 }
 
+/// How a directory is started: with threads of its own, or without.
+pub(crate) type StartDirectory<L> =
+    fn(&Clock, &L, &[Role], Box<dyn Fn() + Send + Sync>) -> Result<LiveDirectory, LogError>;
+
 impl<L: Log, T: Transport> Shared<L, T> {
+    /// Puts the parts together. Nothing is taken in yet.
+    pub(crate) fn new(
+        log: &L,
+        environment: Environment,
+        transport: T,
+        start_directory: StartDirectory<L>,
+    ) -> Result<Arc<Self>, StartError> {
+        let Environment {
+            config,
+            schedule,
+            clock: our_clock,
+            metrics,
+            health,
+        } = environment;
+        let name = match config.name.is_empty() {
+            true => format!("dispatcher-{}", std::process::id()),
+            false => config.name.clone(),
+        };
+        let clock = Arc::new(Mutex::new(LogClock::default()));
+        let settler = Settler::new(
+            log,
+            Parts {
+                linger: config.linger,
+                // Two records per delivery, and room for fan-outs beyond the slots.
+                queue: config.slots.saturating_mul(4),
+                schedule: schedule.clone(),
+                name,
+                clock: clock.clone(),
+                our_clock: our_clock.clone(),
+                metrics: metrics.clone(),
+            },
+        )?;
+        let gauge = Gauge::new(config.slots);
+        let directory_news = Arc::new(Notify::new());
+        let on_change = {
+            let (gauge, news) = (gauge.clone(), directory_news.clone());
+            move || {
+                news.notify_waiters();
+                gauge.wake_all();
+            }
+        };
+        let roles = [Role::Tenants, Role::Webhooks, Role::Health];
+        let directory = start_directory(&our_clock, log, &roles, Box::new(on_change))?;
+        let limits = Limits {
+            concurrency: config.concurrency,
+            queue: config.slots,
+            wait: config.lane_wait,
+        };
+        Ok(Arc::new(Self {
+            topics: log.topics().clone(),
+            schedule,
+            directory,
+            gauge,
+            lanes: Lanes::new(limits, config.slots),
+            share: Share::new(event_partitions(log.topics())),
+            transport,
+            settler,
+            metrics,
+            runtime: tokio::runtime::Handle::current(),
+            our_clock,
+            clock,
+            directory_news,
+            health: GROUPS
+                .map(|group| (group.name, health.component(group.name)))
+                .into(),
+            config,
+        }))
+    }
+
+    /// Tasks that are there as long as the dispatcher.
+    pub(crate) fn start_tasks(self: &Arc<Self>) -> Vec<tokio::task::JoinHandle<()>> {
+        let shared = self.clone();
+        let settling = tokio::spawn(async move { shared.settler.retry_failed().await });
+        let shared = self.clone();
+        let reporting = tokio::spawn(async move {
+            let mut every = tokio::time::interval(REPORT_EVERY);
+            loop {
+                every.tick().await;
+                intake::report(&shared);
+                shared.lanes.sweep(shared.now());
+                let age = shared
+                    .directory
+                    .age()
+                    .map_or(f64::INFINITY, |age| age.as_secs_f64());
+                shared.metrics.set(MetricGauge::ConfigAgeSeconds, &[], age);
+                let unreadable = shared.directory.read().unreadable() as f64;
+                shared
+                    .metrics
+                    .set(MetricGauge::ConfigUnreadable, &[], unreadable);
+            }
+        });
+        vec![settling, reporting]
+    }
+
     /// Our clock.
     pub(crate) fn now(&self) -> Timestamp {
         self.our_clock.now()
+    }
+
+    /// What waits and ages are measured by.
+    pub(crate) fn steady(&self) -> Duration {
+        self.our_clock.steady()
     }
 
     /// The log's clock, by which tiers are due.
@@ -138,118 +241,24 @@ impl<L: Log> Dispatcher<L> {
 impl<L: Log, T: Transport> Dispatcher<L, T> {
     /// Starts a dispatcher that sends over this transport.
     pub fn start_with(log: &L, environment: Environment, transport: T) -> Result<Self, StartError> {
-        let Environment {
-            config,
-            schedule,
-            clock: our_clock,
-            metrics,
-            health,
-        } = environment;
-        let name = match config.name.is_empty() {
-            true => format!("dispatcher-{}", std::process::id()),
-            false => config.name.clone(),
-        };
-        let clock = Arc::new(Mutex::new(LogClock::default()));
-        let settler = Settler::new(
-            log,
-            Parts {
-                linger: config.linger,
-                // Two records per delivery, and room for fan-outs beyond the slots.
-                queue: config.slots.saturating_mul(4),
-                schedule: schedule.clone(),
-                name,
-                clock: clock.clone(),
-                our_clock: our_clock.clone(),
-                metrics: metrics.clone(),
-            },
-        )?;
-        let gauge = Gauge::new(config.slots);
-        let directory_news = Arc::new(Notify::new());
-        let directory = {
-            let (gauge, news) = (gauge.clone(), directory_news.clone());
-            LiveDirectory::start(
-                log,
-                &[Role::Tenants, Role::Webhooks, Role::Health],
-                move || {
-                    news.notify_waiters();
-                    gauge.wake_all();
-                },
-            )?
-        };
-        let limits = Limits {
-            concurrency: config.concurrency,
-            queue: config.slots,
-            wait: config.lane_wait,
-        };
-        let shared = Arc::new(Shared {
-            topics: log.topics().clone(),
-            schedule,
-            directory,
-            gauge,
-            lanes: Lanes::new(limits, config.slots),
-            share: Share::new(event_partitions(log.topics())),
-            transport,
-            settler,
-            metrics,
-            runtime: tokio::runtime::Handle::current(),
-            our_clock,
-            clock,
-            directory_news,
-            health: GROUPS
-                .map(|group| (group.name, health.component(group.name)))
-                .into(),
-            config,
-        });
+        let shared = Shared::new(log, environment, transport, LiveDirectory::start_by)?;
         let stop = CancellationToken::new();
         let mut dispatcher = Self {
+            tasks: shared.start_tasks(),
             shared: shared.clone(),
             stop: stop.clone(),
             threads: vec![],
-            tasks: vec![],
         };
-        dispatcher.start_tasks();
         for group in GROUPS {
-            let topics: Vec<_> = log
-                .topics()
-                .iter()
-                .filter(|(_, spec)| (group.reads)(spec.role))
-                .map(|(topic, _)| topic)
-                .collect();
-            let consumer = log.consumer(group.name, &topics)?;
-            shared.gauge.add_waker(consumer.waker());
-            let (shared, stop) = (shared.clone(), stop.clone());
+            let intake = Intake::join(&shared, log, group)?;
+            let stop = stop.clone();
             let thread = std::thread::Builder::new()
                 .name(group.name.to_owned())
-                .spawn(move || intake::run(shared, group, consumer, stop))
+                .spawn(move || intake.run(&stop))
                 .map_err(|error| StartError::Thread(group.name, error))?;
             dispatcher.threads.push(thread);
         }
         Ok(dispatcher)
-    }
-
-    fn start_tasks(&mut self) {
-        let shared = self.shared.clone();
-        self.tasks.push(tokio::spawn(
-            async move { shared.settler.retry_failed().await },
-        ));
-        let shared = self.shared.clone();
-        self.tasks.push(tokio::spawn(async move {
-            let mut every = tokio::time::interval(REPORT_EVERY);
-            loop {
-                every.tick().await;
-                intake::report(&shared);
-                shared.lanes.sweep(shared.now());
-                let age = shared
-                    .directory
-                    .age()
-                    .map_or(f64::INFINITY, |age| age.as_secs_f64());
-                shared.metrics.set(MetricGauge::ConfigAgeSeconds, &[], age);
-                let unreadable = shared.directory.read().unreadable() as f64;
-                shared
-                    .metrics
-                    .set(MetricGauge::ConfigUnreadable, &[], unreadable);
-            }
-        }));
     }
 
     /// Requests in flight.

@@ -1,14 +1,14 @@
-//! Intake: one OS thread per consumer group polls the log, hands what is due to the lanes, and
-//! commits what is done. Nothing here waits for a webhook.
+//! Intake: turn by turn, one per consumer group polls the log, hands what is due to the lanes, and
+//! commits what is done. Each has an OS thread to take its turns. Nothing here waits for a webhook.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ringback_core::admission::Class;
-use ringback_core::log::{Assignment, Committed, Consumer, Handler, Log, Offset, Record};
+use ringback_core::log::{Assignment, Committed, Consumer, Handler, Log, LogError, Offset, Record};
 use ringback_core::topics::{Partition, Role, group};
 use ringback_core::tracker::Begin;
 use ringback_telemetry::{Counter, Gauge as MetricGauge, Histogram};
@@ -53,69 +53,132 @@ pub(crate) const GROUPS: [Group; 3] = [
     },
 ];
 
-/// Runs one intake until `stop`, then gives up its partitions.
-pub(crate) fn run<L: Log, T: Transport>(
-    shared: Arc<Shared<L, T>>,
+/// One consumer group's way into the dispatcher.
+pub(crate) struct Intake<L: Log, T: Transport> {
     group: Group,
-    mut consumer: L::Consumer,
-    stop: CancellationToken,
-) {
-    let mut intake = Intake {
-        shared: shared.clone(),
-        partitions: HashMap::new(),
-    };
-    let mut committed = Instant::now();
-    let mut failing = false;
-    let mut uncommitted = false;
-    while !stop.is_cancelled() {
-        let timeout = intake.timeout(committed);
-        match consumer.poll(timeout, &mut intake) {
-            Ok(()) => {
-                if failing {
-                    tracing::info!(group = group.name, "reading again");
-                }
-                failing = false;
-                shared.intake_ready(group.name);
-            }
-            Err(error) => {
-                if !failing {
-                    tracing::error!(%error, group = group.name, "cannot read; trying again");
-                }
-                failing = true;
-                shared.intake_failed(group.name, &error);
-                // Not in a hot loop; the drain does not wait for it either.
-                std::thread::park_timeout(STALE_WAIT);
+    consumer: L::Consumer,
+    taking: Taking<L, T>,
+    /// When positions were last committed, by the steady clock.
+    committed: Duration,
+    failing: bool,
+    uncommitted: bool,
+}
+
+impl<L: Log, T: Transport> Intake<L, T> {
+    /// Joins the group.
+    pub(crate) fn join(
+        shared: &Arc<Shared<L, T>>,
+        log: &L,
+        group: Group,
+    ) -> Result<Self, LogError> {
+        let topics: Vec<_> = log
+            .topics()
+            .iter()
+            .filter(|(_, spec)| (group.reads)(spec.role))
+            .map(|(topic, _)| topic)
+            .collect();
+        let consumer = log.consumer(group.name, &topics)?;
+        shared.gauge.add_waker(consumer.waker());
+        Ok(Self {
+            group,
+            consumer,
+            committed: shared.steady(),
+            taking: Taking {
+                shared: shared.clone(),
+                partitions: BTreeMap::new(),
+            },
+            failing: false,
+            uncommitted: false,
+        })
+    }
+
+    pub(crate) fn group(&self) -> &'static str {
+        self.group.name
+    }
+
+    /// Takes turns until `stop`, then gives up the partitions.
+    pub(crate) fn run(mut self, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Some(pause) = self.turn() {
+                std::thread::park_timeout(pause);
             }
         }
-        intake.release_due();
-        if committed.elapsed() >= shared.config.commit_interval {
-            committed = Instant::now();
-            let positions = intake.positions();
-            if !positions.is_empty() {
-                match consumer.commit(&positions) {
-                    Ok(()) => uncommitted = false,
-                    Err(error) => {
-                        // Said once; it is tried again at every interval.
-                        if !std::mem::replace(&mut uncommitted, true) {
-                            let group = group.name;
-                            tracing::warn!(%error, group, "positions are not committed yet");
-                        }
-                        for (partition, _) in &positions {
-                            intake.commit_failed(*partition);
-                        }
-                    }
+        self.leave();
+    }
+
+    /// Waits until there is something to do, and does it. After a failure: how long to wait before
+    /// the next turn.
+    pub(crate) fn turn(&mut self) -> Option<Duration> {
+        let wait = self.idle().map_or(IDLE, |idle| idle.min(IDLE));
+        let shared = self.taking.shared.clone();
+        let group = self.group.name;
+        let mut pause = None;
+        match self.consumer.poll(wait, &mut self.taking) {
+            Ok(()) => {
+                if self.failing {
+                    tracing::info!(group, "reading again");
+                }
+                self.failing = false;
+                shared.intake_ready(group);
+            }
+            Err(error) => {
+                if !self.failing {
+                    tracing::error!(%error, group, "cannot read; trying again");
+                }
+                self.failing = true;
+                shared.intake_failed(group, &error);
+                // Not in a hot loop; the drain does not wait for it either.
+                pause = Some(STALE_WAIT);
+            }
+        }
+        self.taking.release_due();
+        let now = shared.steady();
+        if now.saturating_sub(self.committed) >= shared.config.commit_interval {
+            self.committed = now;
+            self.commit();
+        }
+        pause
+    }
+
+    /// After how long there is something to do by time alone, if there is.
+    pub(crate) fn idle(&self) -> Option<Duration> {
+        self.taking.idle(self.committed)
+    }
+
+    fn commit(&mut self) {
+        let positions = self.taking.positions();
+        if positions.is_empty() {
+            return;
+        }
+        match self.consumer.commit(&positions) {
+            Ok(()) => self.uncommitted = false,
+            Err(error) => {
+                // Said once; it is tried again at every interval.
+                if !std::mem::replace(&mut self.uncommitted, true) {
+                    let group = self.group.name;
+                    tracing::warn!(%error, group, "positions are not committed yet");
+                }
+                for (partition, _) in &positions {
+                    self.taking.commit_failed(*partition);
                 }
             }
         }
     }
-    if let Err(error) = consumer.close(shared.config.drain, &mut intake) {
-        tracing::warn!(%error, group = group.name, "leaving the group");
+
+    /// Gives up the partitions and leaves the group.
+    pub(crate) fn leave(mut self) {
+        let drain = self.taking.shared.config.drain;
+        if let Err(error) = self.consumer.close(drain, &mut self.taking) {
+            tracing::warn!(%error, group = self.group.name, "leaving the group");
+        }
     }
 }
 
-struct Intake<L: Log, T: Transport> {
+/// What is taken in: the consumer's handler.
+struct Taking<L: Log, T: Transport> {
     shared: Arc<Shared<L, T>>,
-    partitions: HashMap<Partition, Taken>,
+    /// In an order of their own, so that equal turns do equal things.
+    partitions: BTreeMap<Partition, Taken>,
 }
 
 struct Taken {
@@ -126,7 +189,7 @@ struct Taken {
     revoking: bool,
 }
 
-impl<L: Log, T: Transport> Intake<L, T> {
+impl<L: Log, T: Transport> Taking<L, T> {
     fn give_up(&self, taken: &Taken) {
         taken.owned.give_up();
         if is_shared_by(taken.owned.role) {
@@ -134,36 +197,30 @@ impl<L: Log, T: Transport> Intake<L, T> {
         }
     }
 
-    /// How long the next poll may wait.
-    fn timeout(&self, committed: Instant) -> Duration {
-        let mut timeout = IDLE;
-        if !self.shared.directory.is_fresh() {
-            timeout = STALE_WAIT;
-        }
+    /// After how long there is something to do by time alone: something to commit, to release or to
+    /// look at again.
+    fn idle(&self, committed: Duration) -> Option<Duration> {
+        let fresh = self.shared.directory.is_fresh();
+        let stale = (!fresh).then_some(STALE_WAIT);
         let dirty = |taken: &Taken| taken.owned.dirty.load(Ordering::Acquire);
         // While deliveries are in flight something may become committable at any time.
         let busy = |taken: &Taken| taken.owned.in_flight.load(Ordering::Acquire) > 0;
-        if self
-            .partitions
-            .values()
-            .any(|taken| dirty(taken) || busy(taken))
-        {
-            let interval = self.shared.config.commit_interval;
-            timeout = timeout.min(interval.saturating_sub(committed.elapsed()));
-        }
+        let mut taken = self.partitions.values();
+        let commit = taken.any(|taken| dirty(taken) || busy(taken)).then(|| {
+            let since = self.shared.steady().saturating_sub(committed);
+            self.shared.config.commit_interval.saturating_sub(since)
+        });
         let now = self.shared.log_now();
         // What is due but has no room does not count: whoever gives room back wakes us.
         let next_due = self
             .partitions
             .values()
-            .filter(|taken| !taken.revoking)
+            .filter(|taken| fresh && !taken.revoking)
             .filter_map(|taken| Some((taken.held.front()?.due, taken.owned.class)))
             .filter(|(_, class)| self.shared.gauge.room(*class) > 0)
-            .map(|(due, _)| due.since(now));
-        next_due
-            .min()
-            .filter(|_| self.shared.directory.is_fresh())
-            .map_or(timeout, |due| due.min(timeout))
+            .map(|(due, _)| due.since(now))
+            .min();
+        stale.into_iter().chain(commit).chain(next_due).min()
     }
 
     /// Hands over what has become due.
@@ -271,7 +328,7 @@ fn is_shared_by(role: Role) -> bool {
     matches!(role, Role::Events(_))
 }
 
-impl<L: Log, T: Transport> Handler for Intake<L, T> {
+impl<L: Log, T: Transport> Handler for Taking<L, T> {
     fn assigned(&mut self, assignment: Assignment) {
         let partition = assignment.partition;
         let spec = self.shared.topics.spec(partition.topic);

@@ -23,7 +23,9 @@ mod raw;
 mod route;
 mod send;
 mod settle;
+mod stepped;
 
 pub use config::Config;
 pub use dispatcher::{Dispatcher, Environment, StartError};
 pub use send::{Http, Sent, Transport, Unsendable};
+pub use stepped::Stepped;

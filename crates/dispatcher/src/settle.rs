@@ -482,6 +482,11 @@ impl<L: Log> Settler<L> {
         }
     }
 
+    /// Whether no result waits for another try.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.backlog.failed.lock().is_empty()
+    }
+
     /// Blocking: waits for what was handed to the log.
     pub(crate) fn flush(&self, timeout: Duration) -> bool {
         self.appender.flush(timeout)

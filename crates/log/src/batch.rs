@@ -86,6 +86,7 @@ impl<'a, A: Appender<Acknowledgement>> Batch<'a, A> {
 
     fn wait_for_one(&mut self) -> Result<Appended, AppendError> {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.appender.work();
         let ended = self.receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| {
             // Nothing more can be expected from this engine.
             self.in_flight = 0;

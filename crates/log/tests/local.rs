@@ -673,7 +673,10 @@ impl TestTime {
     fn options(&self) -> LocalOptions {
         let now = self.0.clone();
         LocalOptions {
-            clock: Clock::new(move || Timestamp::from_micros(now.load(Ordering::Acquire))),
+            clock: Clock::new(
+                move || Timestamp::from_micros(now.load(Ordering::Acquire)),
+                Duration::default,
+            ),
             ..LocalOptions::default()
         }
     }

@@ -1,6 +1,6 @@
 //! The attempts of one partition, folded into windows. Pure: no log, no clock.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use ringback_core::event::TenantId;
 use ringback_core::health::{HEALTH_VERSION, HealthPolicy, Snapshot, State, Window, charge};
@@ -14,9 +14,9 @@ use crate::verdict::Verdict;
 /// The windows of all webhooks of a partition of `attempts`.
 #[derive(Default)]
 pub(crate) struct Fold {
-    windows: HashMap<Uuid, Counted>,
+    windows: BTreeMap<Uuid, Counted>,
     /// Windows that differ from their snapshots.
-    changed: HashSet<Uuid>,
+    changed: BTreeSet<Uuid>,
 }
 
 /// A window and how far it counts.

@@ -14,10 +14,11 @@
 
 #![forbid(unsafe_code)]
 
+mod component;
 mod config;
 mod fold;
 mod service;
 mod verdict;
 
+pub use component::{Environment, MetricsService, StartError, Stepped};
 pub use config::Config;
-pub use service::{Environment, MetricsService, StartError};

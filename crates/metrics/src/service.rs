@@ -1,39 +1,28 @@
-//! The service: one thread that reads attempts, writes verdicts and snapshots, and commits.
+//! What is counted: attempts are folded, verdicts and snapshots written, positions committed.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ringback_core::health::{Snapshot, State};
 use ringback_core::invariant::{self, Invariant};
 use ringback_core::log::{
     Append, AppendError, AppenderOptions, Assignment, Committed, Consumer, Handler, Log, LogError,
-    Offset, Reader, Record, Waker,
+    Offset, Reader, Record,
 };
 use ringback_core::record::{Attempt, HeaderBuf};
 use ringback_core::time::Clock;
-use ringback_core::topics::{Partition, Role, TopicId, group};
+use ringback_core::topics::{Partition, Role, TopicId};
 use ringback_log::batch::{Acknowledgement, Batch, IN_FLIGHT_MAX};
 use ringback_log::directory::LiveDirectory;
-use ringback_telemetry::{ComponentHealth, Counter, Gauge, Health, Metrics};
-use tokio_util::sync::CancellationToken;
+use ringback_telemetry::{Counter, Gauge, Metrics};
 use uuid::Uuid;
 
+use crate::component::{Environment, StartDirectory};
 use crate::config::Config;
 use crate::fold::Fold;
 use crate::verdict::Verdict;
 
-/// The consumer group.
-const GROUP: &str = group::ATTEMPTS;
-/// Our name among the parts of a process.
-const NAME: &str = "metrics";
-/// The longest an idle service waits; it is woken when there is something to do.
-const IDLE: Duration = Duration::from_secs(1);
-/// How long it waits after a failure before it tries again.
-const BACKOFF: Duration = Duration::from_millis(200);
-/// How often it looks for windows that nobody needs.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// A webhook is new to nobody this long after an attempt: if it is not configured, it was removed.
 const SETTLED: Duration = Duration::from_secs(3600);
 /// By how much the clocks of brokers, which give records their times, may differ.
@@ -42,130 +31,22 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(3600);
 const TURN: usize = 1024;
 /// Before every offset: what is committed is not known.
 const NOT_COMMITTED: Offset = -1;
-/// How long giving up partitions may take.
-const DRAIN: Duration = Duration::from_secs(5);
 
-/// Why the metrics component does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The log cannot be used.
-    #[error("starting metrics: {0}")]
-    Log(#[from] LogError),
-    /// The table of topics does not fit.
-    #[error("starting metrics: {0}")]
-    Topics(&'static str),
-    /// The thread cannot be started.
-    #[error("starting the thread of metrics: {0}")]
-    Thread(std::io::Error),
+/// The topics that are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Writes {
+    pub(crate) windows: TopicId,
+    pub(crate) health: TopicId,
+    pub(crate) notices: TopicId,
 }
 
-/// What the service needs besides the log.
-pub struct Environment {
-    /// Its settings.
-    pub config: Config,
-    /// Where it counts.
-    pub metrics: Metrics,
-    /// Where it says whether it is ready.
-    pub health: Health,
-    /// The clock: the system's, or a simulated one. Verdicts use the log's.
-    pub clock: Clock,
-}
-
-/// The running metrics component. [`drain`](Self::drain) it; dropped, it stops as well, waiting for
-/// its thread.
-pub struct MetricsService {
-    stop: CancellationToken,
-    waker: Waker,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl MetricsService {
-    /// Joins the group that folds attempts.
-    pub fn start<L: Log>(log: &L, environment: Environment) -> Result<Self, StartError> {
-        let missing = StartError::Topics("a topic is missing from the table");
-        let topics = log.topics().clone();
-        let find = |role| topics.find(role);
-        let (Some(attempts), Some(windows), Some(health), Some(notices)) = (
-            find(Role::Attempts),
-            find(Role::Windows),
-            find(Role::Health),
-            find(Role::SystemEvents),
-        ) else {
-            return Err(missing);
-        };
-        if topics.spec(attempts).partitions != topics.spec(windows).partitions {
-            let text = "attempts and windows need the same number of partitions";
-            return Err(StartError::Topics(text));
-        }
-        let consumer = log.consumer(GROUP, &[attempts])?;
-        let Environment {
-            config,
-            metrics,
-            health: readiness,
-            clock,
-        } = environment;
-        let options = AppenderOptions {
-            queue: IN_FLIGHT_MAX,
-            ..AppenderOptions::default()
-        };
-        let service = Service::<L> {
-            appender: log.appender(options, Acknowledgement)?,
-            reader: log.reader()?,
-            directory: LiveDirectory::start(log, &[Role::Webhooks], || {})?,
-            windows,
-            health,
-            notices,
-            partitions: HashMap::new(),
-            verdicts: Vec::new(),
-            stuck: false,
-            config,
-            metrics,
-            clock,
-        };
-        let (stop, waker) = (CancellationToken::new(), consumer.waker());
-        let stopping = stop.clone();
-        let ready = readiness.component(NAME);
-        let thread = std::thread::Builder::new()
-            .name(NAME.to_owned())
-            .spawn(move || service.run(consumer, &stopping, &ready))
-            .map_err(StartError::Thread)?;
-        Ok(Self {
-            stop,
-            waker,
-            thread: Some(thread),
-        })
-    }
-
-    /// Blocking: writes down what was counted, commits, and leaves the group.
-    pub fn drain(mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) {
-        self.stop.cancel();
-        self.waker.wake();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread of metrics panicked");
-        }
-    }
-}
-
-impl Drop for MetricsService {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-struct Service<L: Log> {
+/// What is counted and what is to be written: the consumer's handler.
+pub(crate) struct Service<L: Log> {
     appender: L::Appender<Acknowledgement>,
     reader: L::Reader,
     directory: LiveDirectory,
-    windows: TopicId,
-    health: TopicId,
-    notices: TopicId,
-    partitions: HashMap<Partition, Counting>,
+    writes: Writes,
+    partitions: BTreeMap<Partition, Counting>,
     /// Changed verdicts that are not in the log yet.
     verdicts: Vec<Verdict>,
     /// The log did not take what was to be written: nothing more is read until it does.
@@ -188,72 +69,80 @@ struct Counting {
 }
 
 impl<L: Log> Service<L> {
-    fn run(mut self, mut consumer: L::Consumer, stop: &CancellationToken, ready: &ComponentHealth) {
-        let (mut flushed, mut swept) = (Instant::now(), Instant::now());
-        while !stop.is_cancelled() {
-            let ended = consumer
-                .poll(self.timeout(flushed), &mut self)
-                .and_then(|()| self.restore());
-            if let Err(error) = &ended {
-                tracing::warn!(%error, "attempts cannot be read; trying again");
-                ready.not_ready(&error.to_string());
-                std::thread::park_timeout(BACKOFF);
-                continue;
-            }
-            // Dispatchers wait for a verdict; a snapshot may wait for more to write.
-            let due = flushed.elapsed() >= self.config.snapshot_interval;
-            if !self.verdicts.is_empty() || (due && self.is_behind()) {
-                flushed = Instant::now();
-                if self.flush() {
-                    self.commit(&mut consumer);
-                } else {
-                    std::thread::park_timeout(BACKOFF);
-                }
-            }
-            if swept.elapsed() >= SWEEP_EVERY {
-                swept = Instant::now();
-                self.sweep();
-            }
-            match (self.stuck, self.directory.is_fresh()) {
-                (true, _) => ready.not_ready("verdicts and snapshots cannot be written"),
-                (false, true) => ready.ready(),
-                // Polls bring nothing, rather than an error, while the log is away.
-                (false, false) => {
-                    ready.not_ready("the configuration is not read to its end, or the log is away");
-                }
-            }
-        }
-        if let Err(error) = consumer.close(DRAIN, &mut self) {
-            tracing::warn!(%error, "metrics is leaving its group");
-        }
+    /// Nothing is counted yet.
+    pub(crate) fn new(
+        log: &L,
+        writes: Writes,
+        environment: Environment,
+        start_directory: StartDirectory<L>,
+    ) -> Result<Self, LogError> {
+        let options = AppenderOptions {
+            queue: IN_FLIGHT_MAX,
+            ..AppenderOptions::default()
+        };
+        let Environment {
+            config,
+            metrics,
+            clock,
+            ..
+        } = environment;
+        Ok(Self {
+            appender: log.appender(options, Acknowledgement)?,
+            reader: log.reader()?,
+            directory: start_directory(&clock, log, &[Role::Webhooks], Box::new(|| {}))?,
+            writes,
+            partitions: BTreeMap::new(),
+            verdicts: Vec::new(),
+            stuck: false,
+            config,
+            metrics,
+            clock,
+        })
     }
 
-    fn timeout(&self, flushed: Instant) -> Duration {
-        match self.is_behind() {
-            true => self
-                .config
-                .snapshot_interval
-                .saturating_sub(flushed.elapsed())
-                .min(IDLE),
-            false => IDLE,
+    /// After how long something is to be written down, if there is something; `since` it was last.
+    pub(crate) fn idle(&self, since: Duration) -> Option<Duration> {
+        let interval = self.config.snapshot_interval;
+        self.is_behind().then(|| interval.saturating_sub(since))
+    }
+
+    /// Whether to write now what is not written; `since` that was last done.
+    pub(crate) fn is_due(&self, since: Duration) -> bool {
+        // Dispatchers wait for a verdict; a snapshot may wait for more to write.
+        let due = since >= self.config.snapshot_interval;
+        !self.verdicts.is_empty() || (due && self.is_behind())
+    }
+
+    /// Looks at the configuration topics once, where no thread does.
+    pub(crate) fn follow(&self) {
+        self.directory.turn();
+    }
+
+    /// Why it is not ready, if it is not.
+    pub(crate) fn not_ready(&self) -> Option<&'static str> {
+        match (self.stuck, self.directory.is_fresh()) {
+            (true, _) => Some("verdicts and snapshots cannot be written"),
+            (false, true) => None,
+            // Polls bring nothing, rather than an error, while the log is away.
+            (false, false) => Some("the configuration is not read to its end, or the log is away"),
         }
     }
 
     /// Whether something is not written down, or not committed since that failed.
-    fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         self.partitions.values().any(|counting| {
             counting.written < counting.position || counting.committed < counting.written
         })
     }
 
     /// Reads the snapshots of partitions that are new to us.
-    fn restore(&mut self) -> Result<(), LogError> {
+    pub(crate) fn restore(&mut self) -> Result<(), LogError> {
         for (partition, counting) in &mut self.partitions {
             if counting.restored {
                 continue;
             }
             let snapshots = Partition {
-                topic: self.windows,
+                topic: self.writes.windows,
                 index: partition.index,
             };
             let bounds = self.reader.bounds(snapshots)?;
@@ -274,7 +163,7 @@ impl<L: Log> Service<L> {
     }
 
     /// Blocking: writes verdicts, then snapshots. `false` when the log did not take all of it.
-    fn flush(&mut self) -> bool {
+    pub(crate) fn flush(&mut self) -> bool {
         let written = self.write_verdicts().and_then(|()| self.write_snapshots());
         if let Err(error) = &written
             && !self.stuck
@@ -293,7 +182,7 @@ impl<L: Log> Service<L> {
                 continue;
             };
             batch.append(Append {
-                topic: self.health,
+                topic: self.writes.health,
                 key: Some(key.as_bytes()),
                 headers: &[],
                 value: Some(&value),
@@ -304,7 +193,7 @@ impl<L: Log> Service<L> {
                     let mut buf = HeaderBuf::default();
                     buf.push_event(&notice);
                     batch.append(Append {
-                        topic: self.notices,
+                        topic: self.writes.notices,
                         key: Some(verdict.tenant.as_str().as_bytes()),
                         headers: &buf.headers(),
                         value: Some(&notice.data),
@@ -337,7 +226,7 @@ impl<L: Log> Service<L> {
                     continue;
                 };
                 batch.append(Append {
-                    topic: self.windows,
+                    topic: self.writes.windows,
                     key: Some(key.as_bytes()),
                     headers: &[],
                     value: Some(&value),
@@ -352,7 +241,7 @@ impl<L: Log> Service<L> {
         Ok(())
     }
 
-    fn commit(&mut self, consumer: &mut L::Consumer) {
+    pub(crate) fn commit(&mut self, consumer: &mut L::Consumer) {
         let news: Vec<_> = self
             .partitions
             .iter()
@@ -378,7 +267,7 @@ impl<L: Log> Service<L> {
     }
 
     /// Removes windows that nobody needs any more, with the verdicts on removed webhooks.
-    fn sweep(&mut self) {
+    pub(crate) fn sweep(&mut self) {
         for state in [State::Healthy, State::Failing, State::Disabled] {
             let folds = self.partitions.values();
             let count: usize = folds.map(|counting| counting.fold.in_state(state)).sum();
@@ -415,7 +304,7 @@ impl<L: Log> Service<L> {
         let mut batch = Batch::new(&self.appender);
         for webhook in webhooks {
             let key = webhook.as_hyphenated().to_string();
-            for topic in [self.windows, self.health] {
+            for topic in [self.writes.windows, self.writes.health] {
                 batch.append(Append {
                     topic,
                     key: Some(key.as_bytes()),

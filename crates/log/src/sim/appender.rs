@@ -13,6 +13,7 @@ use ringback_core::topics::{Cleanup, Partition};
 
 use super::SimLog;
 use super::state::{Content, Place, State};
+use super::watch::Happening;
 
 /// Largest record: key, headers and value. Kafka's default (`message.max.bytes`) is about this.
 const RECORD_BYTES_MAX: usize = 1 << 20;
@@ -161,6 +162,7 @@ impl<C: Completion> Appender<C> for SimAppender<C> {
             Ok(found) => found,
             Err(error) => return Err((token, error)),
         };
+        state.tell(Happening::Handed(self.log.client.id, record));
         let ticket = state.id();
         {
             let mut open = self.queue.open.lock();
@@ -191,6 +193,21 @@ impl<C: Completion> Appender<C> for SimAppender<C> {
         drop(state);
         engine.work.notify_all();
         Ok(())
+    }
+
+    /// In steps, whoever waits lets time pass until something of its own has ended: as if everybody else
+    /// stood still meanwhile.
+    fn work(&self) {
+        let engine = self.log.engine();
+        let open = || self.queue.open.lock().unfinished;
+        let before = open();
+        while engine.stepped && before > 0 && open() == before {
+            if engine.step() {
+                continue;
+            }
+            let Some(due) = engine.next_due() else { return };
+            engine.clock.advance(due.since(engine.clock.now()));
+        }
     }
 
     /// In steps, the caller drives the engine as far as it goes without moving the clock.

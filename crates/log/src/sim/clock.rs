@@ -61,10 +61,11 @@ impl SimClock {
         }
     }
 
-    /// The same clock, to hand to whatever else needs one.
+    /// The same clock, to hand to whatever else needs one. Its steady hand is the machine's: threads
+    /// that wait, wait in real time.
     pub fn clock(&self) -> Clock {
         let this = self.clone();
-        Clock::new(move || this.now())
+        Clock::new(move || this.now(), crate::machine_steady)
     }
 
     pub(super) fn listen(&self, waker: Waker) {

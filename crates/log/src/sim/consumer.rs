@@ -13,6 +13,7 @@ use super::SimLog;
 use super::faults::{draw, happens};
 use super::group::{MemberId, Ownership, Standing};
 use super::state::Place;
+use super::watch::Happening;
 
 /// Most records of a partition per poll, however much room there is.
 const TURN: usize = 512;
@@ -142,6 +143,7 @@ impl SimConsumer {
     fn overtaken(&mut self, turn: usize, handler: &mut impl Handler) {
         let partition = self.owned[turn].partition;
         handler.lost(partition);
+        self.gone(partition);
         let assignment = {
             let state = self.log.engine().state.lock();
             let owned = &mut self.owned[turn];
@@ -158,6 +160,7 @@ impl SimConsumer {
                 log_start,
             }
         };
+        self.assigned(&assignment);
         handler.assigned(assignment);
     }
 
@@ -263,6 +266,8 @@ impl Consumer for SimConsumer {
         for (at, (partition, news)) in (1_u64..).zip(positions) {
             let Some(owned) = self.owned.iter().find(|o| o.partition == *partition) else {
                 state.seen.commits_unowned += 1;
+                let process = self.log.client.id;
+                state.tell(Happening::NotOwned(process, &self.group, *partition));
                 continue;
             };
             let bytes = news.metadata.len();
@@ -278,7 +283,8 @@ impl Consumer for SimConsumer {
                 state.seen.commits_lost += 1;
                 continue;
             }
-            state.commit(&self.group, owned.place, owned.ownership, news.clone());
+            let owned = *owned;
+            self.count(&mut state, &owned, news);
         }
         result
     }
@@ -290,7 +296,7 @@ impl Consumer for SimConsumer {
                 && let Some(engine) = engine.upgrade()
             {
                 // Under the lock, so that nobody who has just looked goes to sleep on it.
-                drop(engine.state.lock());
+                engine.state.lock().version += 1;
                 engine.changed.notify_all();
             }
         })

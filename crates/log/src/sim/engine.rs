@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use parking_lot::{Condvar, Mutex};
-use ringback_core::log::{AppendError, Appended};
+use ringback_core::log::{AppendError, Appended, Offset};
 use ringback_core::time::Timestamp;
 
 use super::appender::{Ack, Waiting};
 use super::clock::SimClock;
 use super::faults::{AppendFault, draw, happens};
-use super::state::{Place, State};
+use super::state::{Place, State, Stored};
+use super::watch::Happening;
 
 /// Shared by every handle.
 pub(super) struct Engine {
@@ -61,6 +62,9 @@ impl Engine {
         let Some(ack) = next_ack(&mut state, now) else {
             return false;
         };
+        if ack.result.is_ok() {
+            state.tell(Happening::Acknowledged(ack.client));
+        }
         drop(state);
         // Without the lock: a completion may append again.
         ack.source.complete(ack.ticket, ack.result);
@@ -81,16 +85,17 @@ impl Engine {
 }
 
 fn has_work(state: &State, now: Timestamp) -> bool {
-    let waiting = match state.faults.away {
-        false => !state.waiting.is_empty(),
-        true => state.waiting.iter().any(|waiting| waiting.until <= now),
-    };
-    waiting || fronts(state).any(|(_, ack)| ack.due <= now)
+    let over = |waiting: &&Waiting| !state.faults.away || waiting.until <= now;
+    let waiting = state.waiting.iter().find(over);
+    waiting.is_some() || fronts(state).any(|(_, ack)| ack.due <= now)
 }
 
 fn next_due(state: &State) -> Option<Timestamp> {
+    let runs = |client: &u64| !state.suspended.contains(client);
     let acks = fronts(state).map(|(_, ack)| ack.due);
-    let waiting = state.waiting.iter().map(|waiting| waiting.until);
+    let waiting = state.waiting.iter();
+    let waiting = waiting.filter(|waiting| runs(&waiting.client));
+    let waiting = waiting.map(|waiting| waiting.until);
     acks.chain(waiting).min()
 }
 
@@ -98,20 +103,17 @@ fn next_due(state: &State) -> Option<Timestamp> {
 fn fronts(state: &State) -> impl Iterator<Item = ((u64, Place), &Ack)> {
     let acks = state.acks.iter();
     acks.filter_map(|(lane, acks)| Some((*lane, acks.front()?)))
+        .filter(|(_, ack)| !state.suspended.contains(&ack.client))
 }
 
 /// Takes in the next record, if there is one.
 fn take_in(state: &mut State, now: Timestamp) -> bool {
-    let over = |waiting: &Waiting| waiting.until <= now;
-    let next = match state.faults.away {
-        false => state.waiting.pop_front(),
-        // Nothing gets through; whose time is over, ends.
-        true => match state.waiting.iter().position(over) {
-            Some(at) => state.waiting.remove(at),
-            None => None,
-        },
-    };
-    let Some(waiting) = next else {
+    // While the log is away nothing gets through; whose time is over, ends.
+    let next = state.waiting.iter().position(|waiting| {
+        let over = !state.faults.away || waiting.until <= now;
+        over && !state.suspended.contains(&waiting.client)
+    });
+    let Some(waiting) = next.and_then(|at| state.waiting.remove(at)) else {
         return false;
     };
     let (mut due, result) = match state.faults.away {
@@ -177,14 +179,26 @@ fn append(
         state.seen.gaps += 1;
     }
     let (offset, at) = records.push(waiting.content.clone(), now);
-    if meets.fault == Some(AppendFault::Duplicate) {
+    let twice = meets.fault == Some(AppendFault::Duplicate);
+    if twice {
         records.push(waiting.content.clone(), now);
         state.seen.duplicates += 1;
         topic.repeats += 1;
     }
+    for offset in offset..=offset + Offset::from(twice) {
+        let content = waiting.content.clone();
+        let stored = Stored {
+            offset,
+            appended: at,
+            content,
+        };
+        stored.lend(waiting.partition, &mut |record| {
+            state.tell(Happening::Appended(waiting.client, record));
+        });
+    }
     if meets.fault == Some(AppendFault::LoseAcknowledgement) {
         state.seen.acknowledgements_lost += 1;
-        topic.repeats += 1;
+        state.topics[waiting.place.topic].repeats += 1;
         return (due, Err("asked to lose the acknowledgement".to_owned()));
     }
     let appended = Appended {

@@ -1,11 +1,12 @@
 //! A member's side of its group: joining, taking partitions, giving them up, losing them.
 
-use ringback_core::log::{Assignment, Handler};
+use ringback_core::log::{Assignment, Committed, Handler};
 use ringback_core::topics::Partition;
 
 use super::consumer::{Owned, SimConsumer};
 use super::group::{Member, MemberId, Standing};
 use super::state::{Place, State};
+use super::watch::Happening;
 
 impl SimConsumer {
     pub(super) fn join(&mut self, state: &mut State) {
@@ -65,6 +66,7 @@ impl SimConsumer {
         self.forget(owned);
         self.log.engine().state.lock().seen.lost += 1;
         handler.lost(owned.partition);
+        self.gone(owned.partition);
     }
 
     pub(super) fn give_up(&mut self, owned: &Owned, handler: &mut impl Handler) {
@@ -75,12 +77,34 @@ impl SimConsumer {
         if let Some(last) = last
             && self.log.reachable(&state, "committing").is_ok()
         {
-            state.commit(&self.group, owned.place, owned.ownership, last);
+            self.count(&mut state, owned, &last);
         }
         state.release(&self.group, owned.place, owned.ownership);
         state.seen.revoked += 1;
         drop(state);
+        self.gone(owned.partition);
         engine.changed.notify_all();
+    }
+
+    /// Commits for what we own, unless somebody else does by now.
+    pub(super) fn count(&self, state: &mut State, owned: &Owned, news: &Committed) {
+        let (place, ownership) = (owned.place, owned.ownership);
+        if state.commit(&self.group, place, ownership, news.clone()) {
+            let process = self.log.client.id;
+            let group = &self.group;
+            state.tell(Happening::Committed(process, group, owned.partition, news));
+        }
+    }
+
+    pub(super) fn gone(&self, partition: Partition) {
+        let mut state = self.log.engine().state.lock();
+        state.tell(Happening::Gone(self.log.client.id, &self.group, partition));
+    }
+
+    pub(super) fn assigned(&self, assignment: &Assignment) {
+        let mut state = self.log.engine().state.lock();
+        let process = self.log.client.id;
+        state.tell(Happening::Assigned(process, &self.group, assignment));
     }
 
     fn forget(&mut self, gone: &Owned) {
@@ -121,6 +145,7 @@ impl SimConsumer {
         }
         let changed = !assignments.is_empty();
         for assignment in assignments {
+            self.assigned(&assignment);
             handler.assigned(assignment);
         }
         changed

@@ -23,6 +23,7 @@ mod membership;
 mod set;
 mod state;
 mod steer;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +44,7 @@ pub use self::faults::{AppendFault, Chances, Seen, SetFault};
 pub use self::follow::{SimFollower, SimReader};
 pub use self::group::MemberId;
 use self::state::State;
+pub use self::watch::{Happening, ProcessId, Watcher};
 
 /// Who takes the steps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

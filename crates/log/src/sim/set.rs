@@ -7,7 +7,8 @@ use ringback_core::topics::{Cleanup, Partition, TopicId};
 
 use super::SimLog;
 use super::faults::SetFault;
-use super::state::{Content, Place, State};
+use super::state::{Content, Place, State, Stored};
+use super::watch::Happening;
 
 impl SimLog {
     pub(super) fn set(
@@ -23,7 +24,8 @@ impl SimLog {
         let mut state = engine.state.lock();
         self.reachable(&state, &doing)?;
         let index = partition_of(key.as_bytes(), spec.partitions);
-        let place = state.place(&self.topics, Partition { topic, index })?;
+        let partition = Partition { topic, index };
+        let place = state.place(&self.topics, partition)?;
         let seed = state.seed;
         let stored = &mut state.topics[place.topic];
         if stored.cleanup != Cleanup::Compact {
@@ -34,6 +36,7 @@ impl SimLog {
         let (name, number) = (stored.name.clone(), stored.sets);
         let fault = state.faults.of_set(seed, &name, number);
         let writing = Writing {
+            partition,
             place,
             key,
             now: engine.clock.now(),
@@ -65,6 +68,7 @@ impl SimLog {
 }
 
 struct Writing<'a> {
+    partition: Partition,
     place: Place,
     key: &'a str,
     now: ringback_core::time::Timestamp,
@@ -85,7 +89,16 @@ impl Writing<'_> {
             headers: Vec::new(),
             value: value.map(<[u8]>::to_vec),
         });
-        let (offset, _) = state.records_mut(self.place)?.push(content, self.now);
+        let records = state.records_mut(self.place)?;
+        let (offset, appended) = records.push(content.clone(), self.now);
+        let stored = Stored {
+            offset,
+            appended,
+            content,
+        };
+        stored.lend(self.partition, &mut |record| {
+            state.tell(Happening::Set(record));
+        });
         state.version += 1;
         Some(Revision(offset))
     }

@@ -1,6 +1,6 @@
 //! What the simulated log holds, under one lock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use ringback_core::topics::{Cleanup, Partition, Topics};
 use super::appender::{Ack, Waiting};
 use super::faults::{Faults, Seen};
 use super::group::Group;
+use super::watch::Watcher;
 
 /// A partition, whichever table of topics it is called by.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -37,6 +38,9 @@ pub(super) struct State {
     /// Raised when the clock is moved.
     pub(super) moved: u64,
     pub(super) stop: bool,
+    /// Processes that stand still: nothing of theirs goes out, and they hear nothing.
+    pub(super) suspended: BTreeSet<u64>,
+    pub(super) watcher: Option<Box<dyn Watcher>>,
     pub(super) last_id: u64,
 }
 

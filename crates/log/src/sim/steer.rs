@@ -5,7 +5,9 @@ use std::time::Duration;
 use ringback_core::log::Offset;
 use ringback_core::time::Timestamp;
 
-use super::state::Place;
+use super::group::Member;
+use super::state::{Place, State};
+use super::watch::ProcessId;
 use super::{AppendFault, Chances, MemberId, Seen, SetFault, Sim, SimClock, SimLog};
 
 /// Steps and time.
@@ -165,6 +167,39 @@ impl Sim {
 }
 
 impl SimLog {
+    /// Which process this is.
+    pub fn process(&self) -> ProcessId {
+        self.client.id
+    }
+
+    /// Lets this process stand still, as `SIGSTOP` would: nothing of it goes out, it hears nothing,
+    /// and its sessions end in time. Its user must not call it meanwhile.
+    pub fn suspend(&self) {
+        let ends = self.engine().clock.now() + self.core.session;
+        let mut state = self.engine().state.lock();
+        state.suspended.insert(self.client.id);
+        self.each_member(&mut state, |member| _ = member.ends.get_or_insert(ends));
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        let mut state = self.engine().state.lock();
+        state.suspended.remove(&self.client.id);
+        self.each_member(&mut state, |member| member.ends = None);
+        drop(state);
+        self.engine().announce();
+    }
+
+    fn each_member(&self, state: &mut State, mut act: impl FnMut(&mut Member)) {
+        let members = state
+            .groups
+            .values_mut()
+            .flat_map(|group| group.members.values_mut());
+        for member in members.filter(|member| member.client == self.client.id) {
+            act(member);
+        }
+    }
+
     /// Ends this process as `kill -9` would: nothing of it reaches the log any more, what it had
     /// handed over and was not taken in is gone, no append of it is ever reported. Its partitions
     /// are free when its sessions end.
@@ -187,13 +222,7 @@ impl SimLog {
         state.acks.retain(|_, acks| !acks.is_empty());
         let ends: Duration = self.core.session;
         let ends = engine.clock.now() + ends;
-        let members = state
-            .groups
-            .values_mut()
-            .flat_map(|group| group.members.values_mut());
-        for member in members.filter(|member| member.client == ours) {
-            member.ends.get_or_insert(ends);
-        }
+        self.each_member(&mut state, |member| _ = member.ends.get_or_insert(ends));
         drop(state);
         engine.announce();
     }
