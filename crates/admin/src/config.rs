@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use ringback_core::lookup::Lookup;
 use ringback_core::secret::Secret;
 use ringback_core::target::Reach;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -29,6 +30,10 @@ pub struct Config {
     /// Where webhooks may lead: the dispatcher's policy, which whoever starts both hands over.
     #[serde(skip)]
     pub reach: Reach,
+    /// How their names are looked up when they are configured; `None`: they are not, because a proxy
+    /// resolves them.
+    #[serde(skip)]
+    pub lookup: Option<Lookup>,
 }
 
 impl Default for Config {
@@ -39,6 +44,7 @@ impl Default for Config {
             operator_token_file: None,
             forbid_http: false,
             reach: Reach::default(),
+            lookup: None,
         }
     }
 }

@@ -9,9 +9,11 @@
 
 mod attempts;
 mod authentication;
+mod certificates;
 mod config;
 mod export;
 mod import;
+mod names;
 mod parked;
 mod problem;
 mod reading;

@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::config::Config;
+use crate::names::Names;
 use crate::problem::Problem;
 
 /// Requests that may work at the log at the same time; others wait.
@@ -69,6 +70,7 @@ pub(crate) struct Admin<L: Log> {
     live: Arc<LiveDirectory>,
     pub(crate) keys: KeyRing,
     pub(crate) config: Config,
+    pub(crate) names: Names,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
     pub(crate) appender: L::Appender<Acknowledgement>,
@@ -99,6 +101,7 @@ impl<L: Log> AdminState<L> {
             log,
             live: directory,
             keys,
+            names: Names::new(config.lookup.clone()),
             config,
             metrics,
             clock: ringback_log::system_clock(),
@@ -107,6 +110,30 @@ impl<L: Log> AdminState<L> {
             working: Arc::new(Semaphore::new(WORKING_MAX)),
             replaying: Mutex::default(),
         })))
+    }
+
+    /// Resolves the name in the URL that a webhook shall get, unless it has it already: refuses what is
+    /// known to lead nowhere, and warns of what may not work. What does not exist is not resolved; who
+    /// comes to it next says so.
+    pub(crate) async fn check_name(
+        &self,
+        tenant: &str,
+        webhook: Option<&str>,
+        url: &str,
+    ) -> Result<Option<String>, Problem> {
+        let admin = &*self.0;
+        let asked = match webhook {
+            None => admin.tenant(tenant).is_ok(),
+            Some(name) => {
+                let url = admin.config.reach.check(url)?;
+                let current = admin.webhook(tenant, name);
+                current.is_ok_and(|current| current.value.url != url.as_str())
+            }
+        };
+        match asked {
+            true => Ok(admin.names.check(&admin.config.reach, url).await?),
+            false => Ok(None),
+        }
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

@@ -13,3 +13,4 @@ mod replays;
 mod rig;
 mod secrets;
 mod signing;
+mod targets;
