@@ -178,18 +178,15 @@ fn export_now<L: Log>(admin: &Admin<L>, form: &ExportForm) -> Result<Value, Prob
             webhook: webhook.id,
         };
         let (ours, theirs) = (keys(&admin.keys), keys(&ring));
-        let sealed = transfer(&webhook.authentication, &ours, &theirs);
-        let authentication = sealed.map_err(|problem| problem.with("webhook", webhook.key()))?;
-        let signing = signing::transfer(&webhook.signing, &ours, &theirs, now)
-            .map_err(|problem| problem.with("webhook", webhook.key()))?;
-        let tls = tls_form::transfer(webhook.tls.as_ref(), &ours, &theirs)
-            .map_err(|problem| problem.with("webhook", webhook.key()))?;
-        webhooks.push(Webhook {
-            authentication,
-            signing,
-            tls,
-            ..webhook
-        });
+        let carry = || -> Result<Webhook, Problem> {
+            Ok(Webhook {
+                authentication: transfer(&webhook.authentication, &ours, &theirs)?,
+                signing: signing::transfer(&webhook.signing, &ours, &theirs, now)?,
+                tls: tls_form::transfer(webhook.tls.as_ref(), &ours, &theirs)?,
+                ..webhook.clone()
+            })
+        };
+        webhooks.push(carry().map_err(|problem| problem.with("webhook", webhook.key()))?);
     }
     tracing::info!(
         tenants = tenants.len(),
