@@ -140,6 +140,8 @@ impl<L: Log> Rig<L> {
             operator_token: OPERATOR.to_owned().into(),
             reach,
             lookup,
+            // Whatever the machine is busy with.
+            lookup_within: Duration::from_secs(60),
             ..Default::default()
         };
         let state = AdminState::new(

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ringback_core::lookup::Lookup;
 use ringback_core::secret::Secret;
@@ -34,6 +35,9 @@ pub struct Config {
     /// resolves them.
     #[serde(skip)]
     pub lookup: Option<Lookup>,
+    /// How long somebody who configures a webhook waits for that.
+    #[serde(skip)]
+    pub lookup_within: Duration,
 }
 
 impl Default for Config {
@@ -45,6 +49,7 @@ impl Default for Config {
             forbid_http: false,
             reach: Reach::default(),
             lookup: None,
+            lookup_within: Duration::from_secs(2),
         }
     }
 }

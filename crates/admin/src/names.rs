@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use ringback_core::lookup::Lookup;
 use ringback_core::target::{Reach, Unreachable};
+use ringback_core::time::duration_label;
 use tokio::sync::Semaphore;
 
-/// How long somebody waits for a name.
-const WITHIN: Duration = Duration::from_secs(2);
+use crate::config::Config;
+
 /// Lookups at a time. One that is given up goes on in the system's resolver, which takes a thread until
 /// it has its answer: it counts for so long.
 const LOOKUPS_MAX: usize = 16;
@@ -20,13 +21,15 @@ const LOOKUPS_MAX: usize = 16;
 pub(crate) struct Names {
     /// `None`: a proxy does.
     lookup: Option<Lookup>,
+    within: Duration,
     under_way: Arc<Semaphore>,
 }
 
 impl Names {
-    pub(crate) fn new(lookup: Option<Lookup>) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
-            lookup,
+            lookup: config.lookup.clone(),
+            within: config.lookup_within,
             under_way: Arc::new(Semaphore::new(LOOKUPS_MAX)),
         }
     }
@@ -41,11 +44,11 @@ impl Names {
         let (Some(lookup), Some(name)) = (&self.lookup, url.domain()) else {
             return Ok(None);
         };
-        match tokio::time::timeout(WITHIN, self.find(lookup, name)).await {
+        match tokio::time::timeout(self.within, self.find(lookup, name)).await {
             Ok(found) => judge(reach, name, found),
             Err(_) => Ok(Some(format!(
-                "{name} was not resolved within {} s, so its addresses were not checked; the first delivery shows whether they are open to webhooks",
-                WITHIN.as_secs()
+                "{name} was not resolved within {}, so its addresses were not checked; the first delivery shows whether they are open to webhooks",
+                duration_label(self.within)
             ))),
         }
     }

@@ -101,7 +101,7 @@ impl<L: Log> AdminState<L> {
             log,
             live: directory,
             keys,
-            names: Names::new(config.lookup.clone()),
+            names: Names::new(&config),
             config,
             metrics,
             clock: ringback_log::system_clock(),

@@ -204,6 +204,16 @@ async fn the_proxy_is_told_who_we_are() {
     }
     assert_eq!(reached.load(Ordering::SeqCst), 2);
 
+    let missing = Config {
+        proxy_password_file: Some(dir.path().join("missing")),
+        ..asked.clone()
+    };
+    let error = Http::new(&missing, keys()).err().unwrap();
+    assert!(
+        error.starts_with("dispatcher.proxy_password_file: "),
+        "{error}"
+    );
+
     let wrong = Config {
         proxy_password: Some(Secret::new("hunter3")),
         ..asked.clone()

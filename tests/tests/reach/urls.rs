@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::process::Output;
 
 use ringback_log::local::{LocalLog, LocalOptions};
-use ringback_tests::process::binary;
+use ringback_tests::process::{Process, api, binary};
 use ringback_tests::rig::{OPERATOR, Rig, short_schedule, topics};
 
 use super::*;
@@ -114,7 +114,7 @@ async fn api_command_line_and_dispatcher_say_the_same() {
             "{detail}"
         );
 
-        let told = add(&rig, tenant.id.as_str(), "b", OsStr::new(&url)).await;
+        let told = add(&rig.admin, tenant.id.as_str(), "b", OsStr::new(&url)).await;
         let said = String::from_utf8_lossy(&told.stderr);
         assert!(
             !told.status.success() && said.contains(detail),
@@ -130,7 +130,7 @@ async fn api_command_line_and_dispatcher_say_the_same() {
         let added = rig.api("POST", &webhooks, fields).await;
         assert_eq!(added["url"], *normal);
         let name = format!("b{number}");
-        let told = add(&rig, tenant.id.as_str(), &name, OsStr::new(url)).await;
+        let told = add(&rig.admin, tenant.id.as_str(), &name, OsStr::new(url)).await;
         assert!(told.status.success(), "{told:?}");
         let added = rig
             .api("GET", &format!("{webhooks}/{name}"), Value::Null)
@@ -141,10 +141,43 @@ async fn api_command_line_and_dispatcher_say_the_same() {
     rig.stop().await;
 }
 
+/// The program as it is run, whose administration has the dispatchers' resolver: a name that is known
+/// on every machine. With a proxy nobody but that resolves it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_resolves_names() {
+    for (proxy, expected) in [
+        (None, true),
+        (Some("dispatcher.proxy=http://127.0.0.1:9"), false),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = ["dispatcher.allow_networks=[\"::1\"]"]
+            .into_iter()
+            .chain(proxy);
+        let settings: Vec<_> = settings.map(str::to_owned).collect();
+        let up = Process::start("up", dir.path(), &settings).await;
+        let admin = up.url("admin");
+        let client = &reqwest::Client::builder().no_proxy().build().unwrap();
+        api(
+            client,
+            &format!("{admin}/v1/tenants"),
+            "POST",
+            json!({ "id": "acme" }),
+        )
+        .await;
+        let told = add(&admin, "acme", "a", OsStr::new("http://localhost:8090/")).await;
+        let said = [told.stdout, told.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        // Refused, or warned of where the machine says that it is ::1, too.
+        let about = said.contains("resolves to 127.0.0.1, a loopback address");
+        assert_eq!(about, expected, "{said}");
+        assert!(expected || told.status.success(), "{said}");
+    }
+}
+
 /// It is no argument, and no JSON.
 async fn text_that_is_not_utf8(rig: &TestRig, tenant: &str) {
     let url = b"https://x.example/\xff\xfe".to_vec();
-    let told = add(rig, tenant, "c", &OsString::from_vec(url.clone())).await;
+    let told = add(&rig.admin, tenant, "c", &OsString::from_vec(url.clone())).await;
     assert!(!told.status.success(), "{told:?}");
     let body = [
         br#"{"name":"c","subscription":["*"],"url":""#,
@@ -166,11 +199,11 @@ async fn text_that_is_not_utf8(rig: &TestRig, tenant: &str) {
     assert_eq!(rig.try_api("GET", &path, Value::Null).await.0, 404);
 }
 
-async fn add(rig: &TestRig, tenant: &str, name: &str, url: &OsStr) -> Output {
+async fn add(admin: &str, tenant: &str, name: &str, url: &OsStr) -> Output {
     let mut command = std::process::Command::new(binary());
     command
         .args(["webhook", "add", tenant, name, "--subscribe", "*"])
-        .args(["--admin", &rig.admin, "--url"])
+        .args(["--admin", admin, "--url"])
         .arg(url)
         .env("RINGBACK_OPERATOR_TOKEN", OPERATOR);
     let run = tokio::task::spawn_blocking(move || command.output());

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use reqwest::Method;
@@ -42,9 +43,16 @@ fn names() -> (Lookup, Arc<AtomicUsize>) {
 
 /// A rig with that resolver, and a tenant `acme`.
 async fn rig() -> (Rig, Arc<AtomicUsize>) {
+    // Whatever the machine is busy with.
+    waiting(Duration::from_secs(30)).await
+}
+
+/// The same; so long it waits for a name.
+async fn waiting(lookup_within: Duration) -> (Rig, Arc<AtomicUsize>) {
     let (lookup, asked) = names();
     let rig = Rig::with(Config {
         lookup: Some(lookup),
+        lookup_within,
         ..Config::default()
     })
     .await;
@@ -111,11 +119,6 @@ async fn a_name_is_resolved_when_it_is_configured() {
             "f",
             "https://nowhere.example.com/",
             "nowhere.example.com does not resolve (no such name)",
-        ),
-        (
-            "g",
-            "https://hanging.example.com/",
-            "hanging.example.com was not resolved within 2 s",
         ),
     ] {
         let added = add(&rig, name, url).await;
@@ -209,18 +212,18 @@ async fn an_import_resolves_no_names() {
 /// Lookups that hang are as many as there may be; whoever comes then is not kept waiting.
 #[tokio::test(flavor = "multi_thread")]
 async fn lookups_that_hang_are_limited() {
-    let (rig, asked) = rig().await;
+    let (rig, asked) = waiting(Duration::from_millis(300)).await;
     let before = asked.load(Ordering::SeqCst);
     let hanging = (0..20).map(|number| {
         let rig = &rig;
         async move { add(rig, &format!("w{number}"), "https://hanging.example.com/").await }
     });
     for answer in futures_util::future::join_all(hanging).await {
-        assert!(warning(&answer).contains("within 2 s"));
+        assert!(warning(&answer).contains("hanging.example.com was not resolved within 300ms"));
     }
     assert_eq!(asked.load(Ordering::SeqCst) - before, 16);
     let late = add(&rig, "late", "https://private.example.com/").await;
-    assert!(warning(&late).contains("private.example.com was not resolved within 2 s"));
+    assert!(warning(&late).contains("private.example.com was not resolved within 300ms"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
