@@ -10,6 +10,7 @@
 )]
 
 pub mod append;
+pub mod captured;
 pub mod certificates;
 pub mod contract;
 mod debian;

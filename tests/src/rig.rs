@@ -7,6 +7,7 @@ use ringback_admin::AdminState;
 use ringback_core::address::Opening;
 use ringback_core::health::HealthPolicy;
 use ringback_core::log::Log;
+use ringback_core::lookup::Lookup;
 use ringback_core::schedule::Schedule;
 use ringback_core::secret::KeyRing;
 use ringback_core::topics::{Role, Topics, TopicsConfig};
@@ -105,7 +106,17 @@ impl<L: Log> Rig<L> {
     pub async fn start_with(
         log: L,
         schedule: Schedule,
+        config: ringback_dispatcher::Config,
+    ) -> Self {
+        Self::start_resolving(log, schedule, config, None).await
+    }
+
+    /// The same; with this the names of webhooks are looked up when they are configured.
+    pub async fn start_resolving(
+        log: L,
+        schedule: Schedule,
         mut config: ringback_dispatcher::Config,
+        lookup: Option<Lookup>,
     ) -> Self {
         config.allow_networks.get_or_insert(vec![Opening::LOOPBACK]);
         let reach = config.reach();
@@ -128,6 +139,9 @@ impl<L: Log> Rig<L> {
         let admin_config = ringback_admin::Config {
             operator_token: OPERATOR.to_owned().into(),
             reach,
+            lookup,
+            // Whatever the machine is busy with.
+            lookup_within: Duration::from_secs(60),
             ..Default::default()
         };
         let state = AdminState::new(

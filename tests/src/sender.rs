@@ -1,5 +1,6 @@
 //! Single attempts by the dispatcher's own HTTP, without the pipeline around it.
 
+use bytes::Bytes;
 use ringback_core::address::Opening;
 use ringback_core::event::{Event, EventName, Source, TenantId};
 use ringback_core::record::Delivery;
@@ -39,12 +40,8 @@ impl Sender {
     /// A webhook that authenticates like this; secrets are given in clear, and sealed here.
     pub fn webhook(&self, url: &str, authentication: Value) -> Webhook {
         let id = Uuid::now_v7();
-        serde_json::from_value(json!({
-            "version": 1, "id": id, "tenant": "acme", "name": "cdr", "subscription": ["*"],
-            "url": url, "authentication": sealed(id, authentication), "enabled": true, "generation": 1,
-            "created": "2026-11-21T00:00:00Z", "updated": "2026-11-21T00:00:00Z",
-        }))
-        .unwrap()
+        let authentication = sealed(id, authentication);
+        webhook(url, json!({ "id": id, "authentication": authentication }))
     }
 
     /// The same webhook with another authentication.
@@ -59,7 +56,7 @@ impl Sender {
     /// One attempt to deliver a new event.
     pub async fn send(&self, webhook: &Webhook) -> Sent {
         let now = ringback_log::system_clock().now();
-        let delivery = delivery(webhook.id, now);
+        let delivery = delivery(webhook.id, now, Bytes::from_static(b"{}"));
         let body = delivery.event.standard_body().into();
         let sent = self.http.send(webhook, &delivery, body, now).await;
         sent.unwrap()
@@ -77,7 +74,21 @@ fn sealed(webhook: Uuid, mut authentication: Value) -> Value {
     authentication
 }
 
-fn delivery(webhook: Uuid, now: Timestamp) -> Delivery {
+/// A webhook with these fields besides its URL; always the same one, unless they say which.
+pub fn webhook(url: &str, fields: Value) -> Webhook {
+    let mut record = json!({
+        "version": 1, "id": Uuid::from_u128(8), "tenant": "acme", "name": "cdr", "subscription": ["*"],
+        "url": url, "authentication": { "method": "none" }, "enabled": true, "generation": 1,
+        "created": "2026-11-21T00:00:00Z", "updated": "2026-11-21T00:00:00Z",
+    });
+    for (key, value) in fields.as_object().unwrap() {
+        record[key] = value.clone();
+    }
+    serde_json::from_value(record).unwrap()
+}
+
+/// The delivery of a new event to this webhook.
+pub fn delivery(webhook: Uuid, now: Timestamp, data: Bytes) -> Delivery {
     let event = Event {
         id: Uuid::now_v7(),
         name: EventName::parse("cdr.completed").unwrap(),
@@ -85,7 +96,7 @@ fn delivery(webhook: Uuid, now: Timestamp) -> Delivery {
         tenant: TenantId::parse("acme").unwrap(),
         source: Source::parse("test").unwrap(),
         subject: None,
-        data: "{}".into(),
+        data,
         backfill: false,
         traceparent: None,
     };

@@ -9,7 +9,6 @@
 )]
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,12 +18,15 @@ use axum::response::Response;
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use ringback_core::digest::{Challenge, Login, Request};
+use ringback_core::secret::Secret;
 use ringback_core::verdict::Outcome;
 use ringback_core::webhook::Webhook;
 use ringback_dispatcher::{Config, Sent};
+use ringback_tests::captured::Captured;
 use ringback_tests::sender::Sender;
 use ringback_tests::servers;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 const PASSWORD: &str = "correct-horse-battery";
@@ -331,31 +333,10 @@ async fn the_timeout_covers_the_challenge() {
     assert!(sent.took >= Duration::from_millis(490), "{:?}", sent.took);
 }
 
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Not even at the level at which libraries tell everything.
 #[tokio::test]
 async fn no_log_shows_what_authenticates() {
-    let captured = Captured::default();
-    let writer = captured.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    // Global, because connections are worked on by other tasks. Other tests only add to it.
-    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let captured = Captured::start();
     let login = |method: &str| json!({ "method": method, "username": "pbx", "password": PASSWORD });
     let mut secrets = vec![PASSWORD.to_owned()];
     for authentication in [
@@ -377,12 +358,32 @@ async fn no_log_shows_what_authenticates() {
             assert!(!shown.contains(secret), "{secret}: {shown}");
         }
     }
-    tracing::info!("what was said is kept");
-    let logged = String::from_utf8_lossy(&captured.0.lock()).into_owned();
-    assert!(
-        logged.contains("what was said is kept"),
-        "nothing was captured"
-    );
+    // The same login for a proxy, which refuses it.
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let sender = Sender::with(&Config {
+        proxy: Some(format!("http://{}", proxy.local_addr().unwrap())),
+        proxy_username: Some("pbx".to_owned()),
+        proxy_password: Some(Secret::new(PASSWORD)),
+        ..Config::default()
+    });
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = proxy.accept().await {
+            let _ = stream.read(&mut [0; 4096]).await;
+            let answer = b"HTTP/1.1 407 Who?\r\nContent-Length: 0\r\n\r\n";
+            let _ = stream.write_all(answer).await;
+        }
+    });
+    for url in ["http://crm.example.com/", "https://crm.example.com/"] {
+        let sent = sender
+            .send(&sender.webhook(url, json!({ "method": "none" })))
+            .await;
+        assert_eq!(sent.outcome, Outcome::Proxy, "{sent:?}");
+        let shown = format!("{sent:?}");
+        for secret in &secrets {
+            assert!(!shown.contains(secret), "{secret}: {shown}");
+        }
+    }
+    let logged = captured.text();
     for secret in secrets {
         assert!(!logged.contains(&secret), "{secret} is logged");
     }

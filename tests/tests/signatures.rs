@@ -4,15 +4,14 @@
 // Test code: a broken expectation should panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ringback_core::log::{Log, Reader as _};
 use ringback_core::secret::Secret;
 use ringback_core::signature::Signer;
 use ringback_log::local::{LocalLog, LocalOptions};
+use ringback_tests::captured::Captured;
 use ringback_tests::certificates::Authority;
 use ringback_tests::receiver::{Answer, Request};
 use ringback_tests::rig::{Rig, TestTenant, short_schedule, topics};
@@ -220,20 +219,6 @@ async fn the_libraries_verify_what_is_sent_also_while_keys_are_rotated() {
     assert_eq!(verified.await.unwrap(), (14, 11));
 }
 
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Every record of every topic, as text.
 fn records<L: Log>(log: &L) -> String {
     let mut text = Vec::new();
@@ -311,14 +296,7 @@ async fn other_secrets<L: Log>(rig: &Rig<L>, tenant: &TestTenant) -> (Vec<String
 /// From the making of a key to a parked delivery: no log, record or listing shows it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn secrets_do_not_show_on_the_way() {
-    let captured = Captured::default();
-    let writer = captured.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    // Global, because dispatchers have threads of their own. The other test only adds to it.
-    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let captured = Captured::start();
     let schedule = short_schedule();
     let dir = tempfile::tempdir().unwrap();
     let log = LocalLog::open(dir.path(), topics(&schedule), LocalOptions::default()).unwrap();
@@ -360,7 +338,7 @@ async fn secrets_do_not_show_on_the_way() {
     let removed = format!("{webhooks}/main");
     shown += &rig.api("DELETE", &removed, Value::Null).await.to_string();
     rig.stop().await;
-    let logged = String::from_utf8_lossy(&captured.0.lock().unwrap()).into_owned();
+    let logged = captured.text();
     assert!(
         logged.contains("signing key rotated"),
         "nothing was captured"

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use ringback_core::lookup::Lookup;
 use ringback_core::secret::Secret;
 use ringback_core::target::Reach;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -29,6 +31,13 @@ pub struct Config {
     /// Where webhooks may lead: the dispatcher's policy, which whoever starts both hands over.
     #[serde(skip)]
     pub reach: Reach,
+    /// How their names are looked up when they are configured; `None`: they are not, because a proxy
+    /// resolves them.
+    #[serde(skip)]
+    pub lookup: Option<Lookup>,
+    /// How long somebody who configures a webhook waits for that.
+    #[serde(skip)]
+    pub lookup_within: Duration,
 }
 
 impl Default for Config {
@@ -39,6 +48,8 @@ impl Default for Config {
             operator_token_file: None,
             forbid_http: false,
             reach: Reach::default(),
+            lookup: None,
+            lookup_within: Duration::from_secs(2),
         }
     }
 }

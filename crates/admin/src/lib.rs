@@ -10,9 +10,11 @@
 mod access;
 mod attempts;
 mod authentication;
+mod certificates;
 mod config;
 mod export;
 mod import;
+mod names;
 mod parked;
 mod previous_authentication;
 mod problem;

@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use crate::access::no_such_tenant;
 use crate::config::Config;
+use crate::names::Names;
 use crate::problem::Problem;
 
 /// Requests that may work at the log at the same time; others wait.
@@ -70,6 +71,7 @@ pub(crate) struct Admin<L: Log> {
     live: Arc<LiveDirectory>,
     pub(crate) keys: KeyRing,
     pub(crate) config: Config,
+    pub(crate) names: Names,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
     pub(crate) appender: L::Appender<Acknowledgement>,
@@ -119,6 +121,7 @@ impl<L: Log> AdminState<L> {
             log,
             live: directory,
             keys,
+            names: Names::new(&config),
             config,
             metrics,
             clock,
@@ -131,6 +134,30 @@ impl<L: Log> AdminState<L> {
 
     pub(crate) fn admin(&self) -> &Admin<L> {
         &self.0
+    }
+
+    /// Resolves the name in the URL that a webhook shall get, unless it has it already: refuses what is
+    /// known to lead nowhere, and warns of what may not work. What does not exist is not resolved; who
+    /// comes to it next says so.
+    pub(crate) async fn check_name(
+        &self,
+        tenant: &str,
+        webhook: Option<&str>,
+        url: &str,
+    ) -> Result<Option<String>, Problem> {
+        let admin = &*self.0;
+        let asked = match webhook {
+            None => admin.tenant(tenant).is_ok(),
+            Some(name) => {
+                let url = admin.config.reach.check(url)?;
+                let current = admin.webhook(tenant, name);
+                current.is_ok_and(|current| current.value.url != url.as_str())
+            }
+        };
+        match asked {
+            true => Ok(admin.names.check(&admin.config.reach, url).await?),
+            false => Ok(None),
+        }
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::authentication::Vault;
+use crate::certificates;
 use crate::problem::Problem;
 
 /// TLS as it is posted. The whole setting: what is absent is taken away, but for the key.
@@ -28,6 +29,7 @@ impl TlsForm {
     ) -> Result<Option<Tls>, Problem> {
         if let Some(ca) = &self.ca {
             check_certificates("tls.ca", ca)?;
+            certificates::check_authorities(ca)?;
         }
         if let Some(certificate) = &self.certificate {
             check_certificates("tls.certificate", certificate)?;
@@ -35,9 +37,16 @@ impl TlsForm {
         let old = current.and_then(|tls| tls.key.clone());
         let key = match (&self.certificate, &self.key, old) {
             (None, None, _) => None,
-            (Some(_), None, Some(old)) => Some(old),
-            (Some(_), Some(key), _) => {
+            (Some(certificate), None, Some(old)) => {
+                let shown = current.and_then(|tls| tls.certificate.as_ref());
+                if shown != Some(certificate) {
+                    certificates::check_identity(certificate, &vault.open(&old, TLS_KEY)?)?;
+                }
+                Some(old)
+            }
+            (Some(certificate), Some(key), _) => {
                 check_key(key.expose())?;
+                certificates::check_identity(certificate, key)?;
                 Some(vault.seal(key, TLS_KEY)?)
             }
             (Some(_), None, None) | (None, Some(_), _) => {

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::authentication::{self, AuthenticationForm, Vault};
+use crate::certificates::check_validity;
 use crate::problem::Problem;
 use crate::tls_form::{self, TlsForm};
 use crate::{previous_authentication, signing};
@@ -36,7 +37,7 @@ pub(crate) struct NewWebhook {
     pub(crate) name: Option<String>,
     preset: Option<String>,
     subscription: Option<Vec<String>>,
-    url: String,
+    pub(crate) url: String,
     authentication: Option<AuthenticationForm>,
     #[serde(default)]
     acknowledge: Acknowledge,
@@ -62,7 +63,7 @@ fn yes() -> bool {
 #[serde(deny_unknown_fields)]
 pub(crate) struct WebhookChange {
     subscription: Option<Vec<String>>,
-    url: Option<String>,
+    pub(crate) url: Option<String>,
     authentication: Option<AuthenticationForm>,
     acknowledge: Option<Acknowledge>,
     /// Null takes it away.
@@ -291,24 +292,30 @@ pub(crate) fn view(
         "created": webhook.created,
         "updated": webhook.updated,
         "revision": revision.0,
-        "warnings": warnings(webhook),
+        "warnings": warnings(webhook, now),
     })
 }
 
-fn warnings(webhook: &Webhook) -> Vec<&'static str> {
+fn warnings(webhook: &Webhook, now: Timestamp) -> Vec<String> {
     let mut warnings = Vec::new();
     if webhook.signing.is_empty() {
-        warnings.push("requests are not signed: give the webhook a key (POST …/secret/rotate, or `ringback webhook secret rotate`)");
+        warnings.push("requests are not signed: give the webhook a key (POST …/secret/rotate, or `ringback webhook secret rotate`)".to_owned());
     }
     if is_plain(&webhook.url) {
-        warnings.push(match webhook.authentication {
+        let warning = match webhook.authentication {
             // Digest keeps the password to itself.
             Authentication::None | Authentication::Digest { .. } => {
                 "the URL is plain http: events travel unencrypted; use https"
             }
             _ => "the URL is plain http: events and the credentials travel unencrypted; use https",
-        });
+        };
+        warnings.push(warning.to_owned());
     }
+    let certificate = webhook
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.certificate.as_ref());
+    warnings.extend(certificate.and_then(|pem| check_validity(pem, now)));
     warnings
 }
 
@@ -447,7 +454,7 @@ mod tests {
     fn plain_http_warns_or_is_forbidden() {
         let form = || json!({"preset": "cdr", "url": "http://crm.example.com/"});
         let webhook = build(form(), false).unwrap();
-        assert_eq!(warnings(&webhook).len(), 1);
+        assert_eq!(warnings(&webhook, webhook.updated).len(), 1);
         assert!(build(form(), true).is_err());
         let off = WebhookChange::switch(false);
         let keys = KeyRing::new("k", [("k", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")]);

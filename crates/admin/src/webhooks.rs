@@ -53,7 +53,7 @@ pub(crate) async fn show<L: Log>(
     Path((tenant, name)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     state
-        .run(move |admin| answer(admin, StatusCode::OK, &admin.webhook(&tenant, &name)?))
+        .run(move |admin| answer(admin, &admin.webhook(&tenant, &name)?, None))
         .await
 }
 
@@ -62,8 +62,17 @@ pub(crate) async fn add<L: Log>(
     Path(tenant): Path<String>,
     Body(form): Body<NewWebhook>,
 ) -> Result<Response, Problem> {
+    add_to(state, tenant, form).await
+}
+
+async fn add_to<L: Log>(
+    state: AdminState<L>,
+    tenant: String,
+    form: NewWebhook,
+) -> Result<Response, Problem> {
+    let warning = state.check_name(&tenant, None, &form.url).await?;
     state
-        .run(move |admin| created(admin, &add_now(admin, &tenant, form)?))
+        .run(move |admin| created(admin, &add_now(admin, &tenant, form)?, warning))
         .await
 }
 
@@ -81,11 +90,10 @@ pub(crate) async fn put<L: Log>(
             return Err(Problem::invalid("invalid_field", detail));
         }
         form.name = Some(name);
-        return state
-            .run(move |admin| created(admin, &add_now(admin, &tenant, form)?))
-            .await;
+        return add_to(state, tenant, form).await;
     }
     require(precondition)?;
+    let warning = state.check_name(&tenant, Some(&name), &form.url).await?;
     state
         .run(move |admin| {
             let current = admin.webhook(&tenant, &name)?;
@@ -95,7 +103,7 @@ pub(crate) async fn put<L: Log>(
             }
             let change = form.replacing(&current.value)?;
             let changed = change_now(admin, current, precondition, &change)?;
-            answer(admin, StatusCode::OK, &changed)
+            answer(admin, &changed, warning)
         })
         .await
 }
@@ -108,11 +116,15 @@ pub(crate) async fn change<L: Log>(
 ) -> Result<Response, Problem> {
     let precondition = Precondition::of(&headers);
     require(precondition)?;
+    let warning = match &change.url {
+        Some(url) => state.check_name(&tenant, Some(&name), url).await?,
+        None => None,
+    };
     state
         .run(move |admin| {
             let current = admin.webhook(&tenant, &name)?;
             let changed = change_now(admin, current, precondition, &change)?;
-            answer(admin, StatusCode::OK, &changed)
+            answer(admin, &changed, warning)
         })
         .await
 }
@@ -144,7 +156,7 @@ async fn switch<L: Log>(
                 let current = admin.webhook(&tenant, &name)?;
                 write(admin, current, &WebhookChange::switch(enabled))
             })?;
-            answer(admin, StatusCode::OK, &switched)
+            answer(admin, &switched, None)
         })
         .await
 }
@@ -173,7 +185,7 @@ pub(crate) async fn enable<L: Log>(
                     revision,
                 })
             })?;
-            answer(admin, StatusCode::OK, &enabled)
+            answer(admin, &enabled, None)
         })
         .await
 }
@@ -355,16 +367,33 @@ fn what(tenant: &str, name: &str) -> String {
     format!("webhook {name} of tenant {tenant}")
 }
 
+/// `warning`: what this request came upon, besides what always shows.
 fn answer<L: Log>(
     admin: &Admin<L>,
-    status: StatusCode,
     webhook: &Found,
+    warning: Option<String>,
 ) -> Result<Response, Problem> {
-    let view = view(webhook, &*admin.directory()?, admin.clock.now());
-    Ok((status, etag(webhook.revision), Json(view)).into_response())
+    let view = view_with(admin, webhook, warning)?;
+    Ok((etag(webhook.revision), Json(view)).into_response())
 }
 
-fn created<L: Log>(admin: &Admin<L>, webhook: &Found) -> Result<Response, Problem> {
+fn view_with<L: Log>(
+    admin: &Admin<L>,
+    webhook: &Found,
+    warning: Option<String>,
+) -> Result<Value, Problem> {
+    let mut view = view(webhook, &*admin.directory()?, admin.clock.now());
+    if let Value::Array(warnings) = &mut view["warnings"] {
+        warnings.extend(warning.map(Value::String));
+    }
+    Ok(view)
+}
+
+fn created<L: Log>(
+    admin: &Admin<L>,
+    webhook: &Found,
+    warning: Option<String>,
+) -> Result<Response, Problem> {
     let Webhook {
         tenant,
         name,
@@ -376,7 +405,7 @@ fn created<L: Log>(admin: &Admin<L>, webhook: &Found) -> Result<Response, Proble
         header::LOCATION,
         format!("/v1/tenants/{tenant}/webhooks/{name}"),
     )];
-    let mut view = view(webhook, &*admin.directory()?, admin.clock.now());
+    let mut view = view_with(admin, webhook, warning)?;
     // The receiver needs it to begin with; afterwards it is shown on request only.
     let vault = Vault {
         keys: &admin.keys,

@@ -21,6 +21,7 @@ pub mod health;
 pub mod invariant;
 pub mod lane;
 pub mod log;
+pub mod lookup;
 #[cfg(any(test, feature = "properties"))]
 pub mod properties;
 pub mod record;

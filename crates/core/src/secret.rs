@@ -38,6 +38,14 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// For a secret among settings, wherever these are shown.
+pub fn serialize_hidden<S: serde::Serializer>(
+    _: &Option<Secret>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str("(hidden)")
+}
+
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(Self)

@@ -226,14 +226,21 @@ pub struct PreviousAuthentication {
 
 /// A piece of webhook configuration that is not allowed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{what} {value:?} is not allowed: {rule}")]
+#[error("{} is not allowed: {rule}", presented(self.what, &self.value))]
 pub struct InvalidWebhook {
     /// Which field.
     pub what: &'static str,
-    /// Its value, shortened.
+    /// Its value, shortened; empty where it is, or may not be shown.
     pub value: String,
     /// What is allowed.
     pub rule: &'static str,
+}
+
+fn presented(what: &str, value: &str) -> String {
+    match value.is_empty() {
+        true => format!("this {what}"),
+        false => format!("{what} {value:?}"),
+    }
 }
 
 pub(crate) fn invalid(what: &'static str, value: &str, rule: &'static str) -> InvalidWebhook {

@@ -4,9 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ringback_core::address::{AddressPolicy, Opening};
+use ringback_core::lookup::Lookup;
+use ringback_core::secret::{Secret, serialize_hidden};
 use ringback_core::target::Reach;
 use ringback_core::time::duration_text;
+use ringback_log::secret_file;
 use serde::{Deserialize, Serialize};
+
+use crate::send::resolver;
 
 /// `[dispatcher]` in the configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -32,6 +37,18 @@ pub struct Config {
     /// HTTP proxy that all requests go through, `http://host:port`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<String>,
+    /// Whom the proxy is told that we are (Basic).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_username: Option<String>,
+    /// The password for that.
+    #[serde(
+        serialize_with = "serialize_hidden",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub proxy_password: Option<Secret>,
+    /// A file that holds the password instead; read at the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_password_file: Option<PathBuf>,
     /// How long connecting may take.
     #[serde(with = "duration_text")]
     pub connect_timeout: Duration,
@@ -67,6 +84,9 @@ impl Default for Config {
             allow_ports: Vec::new(),
             ca_file: None,
             proxy: None,
+            proxy_username: None,
+            proxy_password: None,
+            proxy_password_file: None,
             connect_timeout: Duration::from_secs(5),
             timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(90),
@@ -85,6 +105,58 @@ impl Config {
     pub fn reach(&self) -> Reach {
         let opened = self.allow_networks.clone().unwrap_or_default();
         Reach::new(AddressPolicy::opening(opened), self.allow_ports.clone())
+    }
+
+    /// How the names of webhooks are looked up; `None` where the proxy does it.
+    pub fn lookup(&self) -> Option<Lookup> {
+        self.proxy.is_none().then(resolver::system)
+    }
+
+    /// The proxy's password, wherever it is.
+    pub(crate) fn read_proxy_password(&self) -> Result<Option<Secret>, String> {
+        match &self.proxy_password_file {
+            None => Ok(self.proxy_password.clone()),
+            Some(path) => secret_file::read(path)
+                .map(Some)
+                .map_err(|problem| format!("dispatcher.proxy_password_file: {problem}")),
+        }
+    }
+
+    fn need_proxy_login(&self, need: &mut impl FnMut(bool, &str)) {
+        let (name, password) = (&self.proxy_username, &self.proxy_password);
+        let passwords = [password.is_some(), self.proxy_password_file.is_some()];
+        need(
+            passwords != [true, true],
+            "proxy_password_file: give this or dispatcher.proxy_password, not both",
+        );
+        need(
+            name.is_none() || self.proxy.is_some(),
+            "proxy_username: needs dispatcher.proxy",
+        );
+        need(
+            name.is_none() || passwords.contains(&true),
+            "proxy_username: needs dispatcher.proxy_password or dispatcher.proxy_password_file",
+        );
+        for (given, problem) in passwords.into_iter().zip([
+            "proxy_password: needs dispatcher.proxy_username",
+            "proxy_password_file: needs dispatcher.proxy_username",
+        ]) {
+            need(!given || name.is_some(), problem);
+        }
+        // RFC 7617 §2.
+        let is_name =
+            |name: &String| !name.is_empty() && !name.chars().any(|c| c == ':' || c.is_control());
+        need(
+            name.as_ref().is_none_or(is_name),
+            "proxy_username: use a name without colon and control characters",
+        );
+        let is_password = |password: &Secret| {
+            !password.expose().is_empty() && !password.expose().chars().any(char::is_control)
+        };
+        need(
+            password.as_ref().is_none_or(is_password),
+            "proxy_password: use a password, without control characters",
+        );
     }
 
     /// What is wrong with these settings, each with the name of its key.
@@ -115,8 +187,9 @@ impl Config {
         );
         need(
             self.proxy.as_deref().is_none_or(is_proxy),
-            "proxy: use http://host:port, without user name or path",
+            "proxy: use http://host:port; a user and a password are dispatcher.proxy_username and dispatcher.proxy_password",
         );
+        self.need_proxy_login(&mut need);
         // Longer, and results would wait longer for each other than for the log.
         need(
             self.linger <= Duration::from_secs(1),

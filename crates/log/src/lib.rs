@@ -8,6 +8,7 @@ pub mod directory;
 pub mod kafka;
 pub mod local;
 pub mod moving;
+pub mod secret_file;
 pub mod sim;
 
 use std::sync::OnceLock;

@@ -243,6 +243,7 @@ impl Running {
             self.addresses.admin = Some(address);
             let mut admin = config.admin.clone();
             admin.reach = config.dispatcher.reach();
+            admin.lookup = config.dispatcher.lookup();
             let state = AdminState::new(log.clone(), directory, keys, admin, self.metrics.clone())
                 .map_err(Failure::new)?;
             let server = ringback_admin::serve(listener, state, self.shutdown.clone());

@@ -5,10 +5,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod answers;
+mod http2;
 mod parking;
 mod proxy;
 mod rebinding;
 mod tls;
+mod urls;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -18,12 +20,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ringback_core::address::Opening;
-use ringback_core::event::{Event, EventName, Source};
-use ringback_core::record::Delivery;
 use ringback_core::time::Timestamp;
 use ringback_core::webhook::Webhook;
 use ringback_dispatcher::{Config, Http, Sent, Transport, Unsendable};
 use ringback_tests::rig::keys;
+use ringback_tests::sender::{delivery, webhook};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -42,41 +43,10 @@ fn http(config: &Config) -> Http {
     Http::new(config, keys()).unwrap()
 }
 
-/// A webhook with these fields besides its URL.
-fn webhook(url: &str, fields: Value) -> Webhook {
-    let mut record = json!({
-        "version": 1, "id": "00000000-0000-0000-0000-000000000008", "tenant": "acme", "name": "cdr",
-        "subscription": ["*"], "url": url, "authentication": { "method": "none" }, "enabled": true,
-        "generation": 0, "created": "2026-11-21T00:00:00Z", "updated": "2026-11-21T00:00:00Z",
-    });
-    for (key, value) in fields.as_object().unwrap() {
-        record[key] = value.clone();
-    }
-    serde_json::from_value(record).unwrap()
-}
-
 /// One attempt with this body.
 async fn post(http: &Http, webhook: &Webhook, body: Bytes) -> Result<Sent, Unsendable> {
     let now = Timestamp::from_millis(1_800_000_000_000);
-    let event = Event {
-        id: webhook.id,
-        name: EventName::parse("cdr.completed").unwrap(),
-        time: now,
-        tenant: webhook.tenant.clone(),
-        source: Source::parse("pbx").unwrap(),
-        subject: None,
-        data: body.clone(),
-        backfill: false,
-        traceparent: None,
-    };
-    let delivery = Delivery {
-        event: Arc::new(event),
-        webhook: webhook.id,
-        attempt: 0,
-        run: 0,
-        accepted: now,
-        deferrals: 0,
-    };
+    let delivery = delivery(webhook.id, now, body.clone());
     http.send(webhook, &delivery, body, now).await
 }
 

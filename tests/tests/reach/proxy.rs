@@ -1,8 +1,13 @@
 //! Through the deployment's proxy, whose faults are nobody's but ours.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ringback_core::secret::Secret;
 use ringback_core::verdict::Outcome;
+use ringback_tests::certificates::Authority;
 use tokio::io::AsyncWriteExt;
 
+use super::tls::{BOTH, names, tls, trusting};
 use super::*;
 
 fn through(proxy: SocketAddr) -> Http {
@@ -121,4 +126,124 @@ async fn what_the_proxy_does_wrong_is_its_own() {
     let answer = sent(&through(asking), "http://crm.example.com/").await;
     assert_eq!(answer.outcome, Outcome::Proxy, "{answer:?}");
     assert!(answer.error.unwrap().contains("dispatcher.proxy"));
+}
+
+const USER: &str = "ringbäck";
+const PASSWORD: &str = "hunter2: with a colon";
+
+/// A proxy that wants to know who we are (Basic): it leads a tunnel to `receiver` whatever name is asked
+/// for, and answers other requests itself. It tells what it was asked, and whether it agreed.
+async fn asking(
+    receiver: SocketAddr,
+) -> (
+    SocketAddr,
+    tokio::sync::mpsc::UnboundedReceiver<(String, bool)>,
+) {
+    let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+    let login = STANDARD.encode(format!("{USER}:{PASSWORD}")).to_lowercase();
+    let expected = format!("\r\nproxy-authorization: basic {login}\r\n");
+    let (address, _) = serve(move |mut stream| {
+        let (tell, expected) = (tell.clone(), expected.clone());
+        async move {
+            while let Some(head) = read_request(&mut stream).await {
+                let agreed = format!("{head}\r\n").contains(&expected);
+                let tunnel = head.starts_with("connect ");
+                tell.send((head, agreed)).unwrap();
+                let answer = match agreed {
+                    true if tunnel => "HTTP/1.1 200 Connected\r\n\r\n",
+                    true => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+                    false => {
+                        "HTTP/1.1 407 Who?\r\nProxy-Authenticate: Basic realm=\"intern\"\r\nContent-Length: 0\r\n\r\n"
+                    }
+                };
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                if agreed && tunnel {
+                    let mut receiver = TcpStream::connect(receiver).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut stream, &mut receiver).await;
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    (address, told)
+}
+
+/// Requests and tunnels alike carry the login, and nobody but the proxy sees it.
+#[tokio::test]
+async fn the_proxy_is_told_who_we_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new("a deployment's own");
+    let certificate = authority.sign(names(&["crm.example.com"]));
+    let (receiver, reached) = tls(&certificate, BOTH, None).await;
+    let (proxy, mut told) = asking(receiver).await;
+    let password =
+        ringback_tests::certificates::write(dir.path(), "password", &format!("{PASSWORD}\n"));
+    let asked = Config {
+        proxy: Some(format!("http://{proxy}")),
+        proxy_username: Some(USER.to_owned()),
+        ..trusting(&dir, &authority)
+    };
+    let with_text = Config {
+        proxy_password: Some(Secret::new(PASSWORD)),
+        ..asked.clone()
+    };
+    let with_file = Config {
+        proxy_password_file: Some(password),
+        ..asked.clone()
+    };
+    for config in [&with_text, &with_file] {
+        assert_eq!(config.problems(), Vec::<String>::new());
+        let http = http(config);
+        for url in ["http://crm.example.com/", "https://crm.example.com/"] {
+            let answer = sent(&http, url).await;
+            assert_eq!(answer.outcome, Outcome::Status(200), "{url}: {answer:?}");
+            let (head, agreed) = told.recv().await.unwrap();
+            assert!(agreed, "{url}: {head}");
+        }
+    }
+    assert_eq!(reached.load(Ordering::SeqCst), 2);
+
+    let missing = Config {
+        proxy_password_file: Some(dir.path().join("missing")),
+        ..asked.clone()
+    };
+    let error = Http::new(&missing, keys()).err().unwrap();
+    assert!(
+        error.starts_with("dispatcher.proxy_password_file: "),
+        "{error}"
+    );
+
+    let wrong = Config {
+        proxy_password: Some(Secret::new("hunter3")),
+        ..asked.clone()
+    };
+    let nobody = Config {
+        proxy_username: None,
+        ..asked
+    };
+    for (config, says) in [
+        (wrong, "refuses dispatcher.proxy_username with its password"),
+        (
+            nobody,
+            "wants authentication; set dispatcher.proxy_username",
+        ),
+    ] {
+        let http = http(&config);
+        for url in ["http://crm.example.com/", "https://crm.example.com/"] {
+            let answer = sent(&http, url).await;
+            assert_eq!(answer.outcome, Outcome::Proxy, "{url}: {answer:?}");
+            let error = answer.error.as_deref().unwrap();
+            assert!(error.contains(says), "{url}: {error}");
+            assert!(!told.recv().await.unwrap().1);
+            let shown = format!(
+                "{answer:?} {config:?} {}",
+                serde_json::to_string(&config).unwrap()
+            );
+            assert!(!shown.contains("hunter"), "{shown}");
+            // No webhook answers for it (R14).
+            assert!(Outcome::is_ours(answer.outcome.label()));
+        }
+    }
+    assert_eq!(reached.load(Ordering::SeqCst), 2);
 }

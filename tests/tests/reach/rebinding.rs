@@ -3,7 +3,7 @@
 
 use std::env;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::process::Command;
 
 use ringback_core::verdict::Outcome;
@@ -158,6 +158,8 @@ async fn inside() {
         zone("closed.example", &[&["127.0.0.1"], &["127.0.0.1", "::1"]]),
         zone("closed-six.example", &[&["::1"]]),
         zone("mapped.example", &[&["::ffff:127.0.0.1"]]),
+        // Asked once when it is configured, then by the dispatcher.
+        zone("later-closed.example", &[&[OPEN], &["127.0.0.1"]]),
     ]);
     name_server(zones.clone()).await;
     let open = listen(OPEN, 0).await;
@@ -264,24 +266,46 @@ fn check_reason(reason: &str, name: &str, address: &str) {
     assert!(reason.ends_with(expected), "{reason}");
 }
 
-/// Such a name is accepted as a webhook's, because nobody knows yet, and parks its deliveries.
+/// A name that is closed when it is configured is refused then; one that is closed later parks its
+/// deliveries.
 async fn in_the_pipeline(config: &Config, port: u16) {
     let dir = tempfile::tempdir().unwrap();
     let schedule = short_schedule();
     let log = LocalLog::open(dir.path(), topics(&schedule), LocalOptions::default()).unwrap();
-    let rig = Rig::start_with(log, schedule, config.clone()).await;
+    let rig = Rig::start_resolving(log, schedule, config.clone(), config.lookup()).await;
     let tenant = rig.tenant().await;
-    for name in ["closed", "both"] {
+    let fields = |name: &str| {
         let url = format!("http://{name}.example:{port}/");
-        let fields = json!({ "subscription": ["*"], "url": url });
-        rig.webhook_with(&tenant, name, fields).await;
-    }
+        json!({ "name": name, "subscription": ["*"], "url": url })
+    };
+    let webhooks = format!("tenants/{}/webhooks", tenant.id);
+    let (status, answer) = rig.try_api("POST", &webhooks, fields("closed")).await;
+    assert_eq!(
+        (status, &answer["code"]),
+        (400, &json!("address_refused")),
+        "{answer}"
+    );
+    check_reason(
+        answer["detail"].as_str().unwrap(),
+        "closed.example",
+        "127.0.0.1",
+    );
+    let later = rig
+        .webhook_with(&tenant, "later-closed", fields("later-closed"))
+        .await;
+    assert_eq!(later["warnings"].as_array().unwrap().len(), 1, "{later}");
+    let both = rig.webhook_with(&tenant, "both", fields("both")).await;
+    let warned = both["warnings"].to_string();
+    assert!(
+        warned.contains("both.example also resolves to 127.0.0.1"),
+        "{warned}"
+    );
     let id = rig.event(&tenant, "cdr.completed").await;
     let attempts = rig.attempts(&tenant, "both", &id, 1).await;
     assert_eq!(attempts[0]["status"], 200, "{attempts:?}");
-    let parked = rig.parked(&tenant, "closed", 1).await;
+    let parked = rig.parked(&tenant, "later-closed", 1).await;
     assert_eq!(parked[0]["reason"], "undeliverable", "{parked:?}");
     let detail = parked[0]["detail"].as_str().unwrap();
-    check_reason(detail, "closed.example", &Ipv4Addr::LOCALHOST.to_string());
+    check_reason(detail, "later-closed.example", "127.0.0.1");
     rig.stop().await;
 }

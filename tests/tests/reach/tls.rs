@@ -18,10 +18,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
-const BOTH: &[&SupportedProtocolVersion] = rustls::ALL_VERSIONS;
+pub(super) const BOTH: &[&SupportedProtocolVersion] = rustls::ALL_VERSIONS;
 
 /// A server with this certificate and key. It counts what it has answered over HTTP/2.
-async fn tls(
+pub(super) async fn tls(
     (certificate, key): &(String, String),
     versions: &[&'static SupportedProtocolVersion],
     clients: Option<&Authority>,
@@ -73,7 +73,7 @@ async fn tls(
 }
 
 /// Settings that trust this authority besides.
-fn trusting(dir: &tempfile::TempDir, authority: &Authority) -> Config {
+pub(super) fn trusting(dir: &tempfile::TempDir, authority: &Authority) -> Config {
     Config {
         ca_file: Some(write(dir.path(), "ca.pem", authority.pem())),
         ..config()
@@ -81,7 +81,7 @@ fn trusting(dir: &tempfile::TempDir, authority: &Authority) -> Config {
 }
 
 /// Names of a certificate, and nothing else about it.
-fn names(names: &[&str]) -> CertificateParams {
+pub(super) fn names(names: &[&str]) -> CertificateParams {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
     CertificateParams::new(names).unwrap()
 }

@@ -14,3 +14,4 @@ mod rig;
 mod rotation;
 mod secrets;
 mod signing;
+mod targets;

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use rcgen::{CertificateParams, KeyPair};
 use reqwest::{Method, StatusCode};
 use ringback_admin::Config;
 use ringback_core::topics::Role;
@@ -195,8 +196,16 @@ async fn equal_secrets_are_sealed_differently() {
 async fn a_client_certificates_key_is_sealed_kept_and_sealed_again() {
     let rig = Rig::new().await;
     rig.acme().await;
-    let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    let key = format!("-----BEGIN PRIVATE KEY-----\n{PASSWORD}\n-----END PRIVATE KEY-----\n");
+    let pair = KeyPair::generate().unwrap();
+    let issue = || {
+        CertificateParams::default()
+            .self_signed(&pair)
+            .unwrap()
+            .pem()
+    };
+    let (certificate, renewed, key) = (issue(), issue(), pair.serialize_pem());
+    let foreign = KeyPair::generate().unwrap().serialize_pem();
+    let inside = key.lines().nth(1).unwrap();
     let patch = async |tls: serde_json::Value| {
         let body = json!({ "tls": tls });
         rig.change(Method::PATCH, CDR, ("if-match", "*"), body)
@@ -209,22 +218,35 @@ async fn a_client_certificates_key_is_sealed_kept_and_sealed_again() {
         json!({ "certificate": key, "key": key }),
         json!({ "certificate": certificate, "key": certificate }),
         json!({ "certificate": certificate, "key": key, "insecure": true }),
+        json!({ "certificate": certificate, "key": foreign }),
+        json!({ "certificate": certificate, "key": key.replace("-----END", "----END") }),
+        json!({ "ca": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" }),
     ] {
         let answer = patch(wrong).await;
         let said = answer.body.to_string();
-        assert!(!said.contains(PASSWORD), "{said}");
+        assert!(!said.contains(inside), "{said}");
         assert_eq!(answer.status, 400, "{said}");
     }
     let answer = patch(json!({ "certificate": certificate, "key": key })).await;
     assert_eq!(answer.body["tls"]["key"], json!({ "set": true }));
     // Left out it stays, and a certificate can be renewed with it.
-    let answer = patch(json!({ "ca": certificate, "certificate": certificate })).await;
+    let answer = patch(json!({ "ca": certificate, "certificate": renewed })).await;
     assert_eq!(answer.body["tls"]["key"], json!({ "set": true }));
+    // One that it does not belong to is refused; so is a key for the one that is there.
+    let other = KeyPair::generate().unwrap();
+    let other = CertificateParams::default().self_signed(&other).unwrap();
+    let answer = patch(json!({ "certificate": other.pem() })).await;
+    answer.problem(400, "invalid_field");
+    assert!(
+        answer.text.contains("tls.key is not the key of"),
+        "{}",
+        answer.text
+    );
     let rotated = rig.beside(Config::default(), keys("second")).await;
     let answer = rotated.post("/v1/secrets/reseal", json!({})).await;
     assert_eq!(answer.body["resealed"], 1, "{}", answer.body);
     let (record, webhook) = stored(&rig);
-    assert!(!record.contains(PASSWORD), "{record}");
+    assert!(!record.contains(inside), "{record}");
     let tls = webhook.tls.unwrap();
     let sealed = tls.key.unwrap();
     assert_eq!(sealed.key_id(), "second");

@@ -345,6 +345,31 @@ mod tests {
         assert!(reply.contains("nc=0000000a, qop=auth-int"), "{reply}");
     }
 
+    /// The values of §3.9.1 for the forms that it leaves out, computed in the same way.
+    #[test]
+    fn session_keys_of_every_algorithm() {
+        for (algorithm, response) in [
+            ("MD5-sess", "e783283f46242139c486a698fec7211d"),
+            (
+                "SHA-256-sess",
+                "2fd51b3a77ad75bad6afad6003e818d767133c46d9e2749e7f5232ae1ea3efd7",
+            ),
+            (
+                "SHA-512-256-sess",
+                "3f2a34f923c38b0fb26dce2fdfc2ce326c23cecf86fbb1444f3e51fbbc2cb92e",
+            ),
+        ] {
+            let header = format!(
+                "Digest realm=\"http-auth@example.org\", qop=auth, algorithm={algorithm}, \
+                 nonce=\"7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v\""
+            );
+            let cnonce = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ";
+            let reply = reply(&header, MUFASA, "/dir/index.html", cnonce);
+            let expected = format!("response=\"{response}\"");
+            assert!(reply.contains(&expected), "{reply}");
+        }
+    }
+
     proptest! {
         #[test]
         fn replies_as_others_do(

@@ -11,10 +11,12 @@ use std::task::{Context, Poll};
 
 use parking_lot::RwLock;
 use reqwest::{Certificate, Identity};
+use ringback_core::lookup::Lookup;
+use ringback_core::secret::Secret;
 use ringback_core::target::Reach;
 use tower::{Layer, Service};
 
-use super::resolver::{Checked, Lookup};
+use super::resolver::Checked;
 use super::response::chain;
 use crate::config::Config;
 
@@ -25,6 +27,7 @@ pub(super) struct Maker {
     lookup: Lookup,
     /// Trusted besides the platform's.
     authorities: Vec<Certificate>,
+    proxy_password: Option<Secret>,
 }
 
 /// What a client trusts and shows instead of what is usual.
@@ -61,6 +64,7 @@ impl Maker {
             reach,
             lookup,
             authorities,
+            proxy_password: config.read_proxy_password()?,
         })
     }
 
@@ -80,7 +84,14 @@ impl Maker {
             .tcp_nodelay(true);
         builder = match &config.proxy {
             // The proxy is the operator's, wherever it is, and resolves the webhooks' names itself.
-            Some(proxy) => builder.proxy(reqwest::Proxy::all(proxy).map_err(failed)?),
+            Some(proxy) => {
+                let mut proxy = reqwest::Proxy::all(proxy).map_err(failed)?;
+                if let (Some(name), Some(password)) = (&config.proxy_username, &self.proxy_password)
+                {
+                    proxy = proxy.basic_auth(name, password.expose());
+                }
+                builder.proxy(proxy)
+            }
             None => {
                 let resolver = Checked::new(self.reach.clone(), self.lookup.clone());
                 builder.no_proxy().dns_resolver(resolver)

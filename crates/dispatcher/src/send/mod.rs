@@ -19,7 +19,7 @@ mod client;
 mod digest;
 mod headers;
 mod post;
-mod resolver;
+pub(crate) mod resolver;
 mod response;
 mod signature;
 #[cfg(test)]
@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ringback_core::lookup::Lookup;
 use ringback_core::record::Delivery;
 use ringback_core::secret::{KeyRing, SecretError};
 use ringback_core::signature::InvalidKey;
@@ -41,8 +42,7 @@ use uuid::Uuid;
 
 use self::challenges::Challenges;
 use self::client::{Maker, Pool, Setting};
-use self::post::Post;
-use self::resolver::Lookup;
+use self::post::{Post, Proxy};
 use self::signature::{Signers, WEBHOOK_SIGNATURE};
 use self::tls::Clients;
 use crate::config::Config;
@@ -64,7 +64,7 @@ pub struct Http {
     maker: Maker,
     pool: Pool,
     special: Clients,
-    via_proxy: bool,
+    proxy: Option<Proxy>,
     reach: Arc<Reach>,
     keys: KeyRing,
     signers: Signers,
@@ -120,7 +120,9 @@ impl Http {
             pool: Pool::new(&maker, Setting::default())?,
             special: Clients::default(),
             maker,
-            via_proxy: config.proxy.is_some(),
+            proxy: config.proxy.as_ref().map(|_| Proxy {
+                authenticated: config.proxy_username.is_some(),
+            }),
             reach,
             keys,
             signers: Signers::default(),

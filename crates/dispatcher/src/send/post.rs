@@ -11,6 +11,30 @@ use super::resolver::refusal;
 use super::response::{chain, classify, explain, read};
 use super::{Http, Unsendable};
 
+/// What the client says of a proxy that answers `CONNECT` with 407.
+const TUNNEL_REFUSED: &str = "proxy authorization required";
+
+/// The proxy that requests go through.
+#[derive(Clone, Copy)]
+pub(super) struct Proxy {
+    /// Whether it is told who we are.
+    pub(super) authenticated: bool,
+}
+
+impl Proxy {
+    /// What to say of its 407.
+    fn refusal(self) -> &'static str {
+        match self.authenticated {
+            true => {
+                "the proxy (dispatcher.proxy) refuses dispatcher.proxy_username with its password; it must take Basic"
+            }
+            false => {
+                "the proxy (dispatcher.proxy) wants authentication; set dispatcher.proxy_username and its password"
+            }
+        }
+    }
+}
+
 /// A request that can be made again within the same attempt.
 #[derive(Clone)]
 pub(super) struct Post {
@@ -51,12 +75,11 @@ impl Http {
                 };
             }
         };
-        let outcome = match response.status().as_u16() {
+        let (outcome, error) = match (response.status().as_u16(), &self.proxy) {
             // The proxy wants to know who we are: the receiver knows nothing of it.
-            407 if self.via_proxy => Outcome::Proxy,
-            status => Outcome::Status(status),
+            (407, Some(proxy)) => (Outcome::Proxy, Some(proxy.refusal().to_owned())),
+            (status, _) => (Outcome::Status(status), explain(&response)),
         };
-        let error = explain(&response, self.via_proxy);
         let headers = std::mem::take(response.headers_mut());
         let retry_after = headers
             .get(RETRY_AFTER)
@@ -79,9 +102,13 @@ impl Http {
     }
 
     fn failed(&self, error: &reqwest::Error, headers: HeaderMap) -> Answer {
+        let mut text = chain(error);
+        if let Some(proxy) = self.proxy.filter(|_| text.contains(TUNNEL_REFUSED)) {
+            text = proxy.refusal().to_owned();
+        }
         Answer {
             outcome: self.classify(error),
-            error: Some(chain(error)),
+            error: Some(text),
             response: None,
             retry_after: None,
             headers,
@@ -91,7 +118,7 @@ impl Http {
     fn classify(&self, error: &reqwest::Error) -> Outcome {
         match classify(error) {
             // Nobody but the proxy is connected to; what it cannot reach is not known to be at fault.
-            outcome if self.via_proxy && error.is_connect() && outcome != Outcome::Tls => {
+            outcome if self.proxy.is_some() && error.is_connect() && outcome != Outcome::Tls => {
                 Outcome::Proxy
             }
             outcome => outcome,

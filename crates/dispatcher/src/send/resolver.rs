@@ -1,19 +1,11 @@
 //! Names to addresses that may be dialled. What was checked is what is dialled: nobody resolves the
 //! name again in between (DNS rebinding).
 
-use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use ringback_core::lookup::Lookup;
 use ringback_core::target::{Reach, Unreachable};
-
-/// How a name is looked up: by the system, or by a test.
-pub(super) type Lookup = Arc<dyn Fn(String) -> Looking + Send + Sync>;
-/// A lookup under way.
-pub(super) type Looking = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 /// A resolver that hands over only what the operator's policy allows.
 pub(super) struct Checked {
@@ -28,20 +20,18 @@ impl Checked {
 }
 
 /// The system's resolver.
-pub(super) fn system() -> Lookup {
-    Arc::new(|name| {
-        Box::pin(async move {
-            // Port 0 stands for that of the URL.
-            let addresses = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            Ok(addresses.collect())
-        })
+pub(crate) fn system() -> Lookup {
+    Lookup::new(|name| async move {
+        // Port 0 stands for that of the URL.
+        let addresses = tokio::net::lookup_host((name.as_str(), 0)).await?;
+        Ok(addresses.collect())
     })
 }
 
 impl Resolve for Checked {
     fn resolve(&self, name: Name) -> Resolving {
         let name = name.as_str().to_owned();
-        let (reach, looking) = (self.reach.clone(), (self.lookup)(name.clone()));
+        let (reach, looking) = (self.reach.clone(), self.lookup.find(&name));
         Box::pin(async move {
             let found = looking.await?;
             let open = reach.check_addresses(&name, found)?;

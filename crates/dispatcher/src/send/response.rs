@@ -4,7 +4,6 @@ use std::error::Error as _;
 use std::io;
 
 use bytes::BytesMut;
-use http::StatusCode;
 use http::header::LOCATION;
 use ringback_core::verdict::Outcome;
 
@@ -33,12 +32,8 @@ pub(super) async fn read(
 
 /// What is to be said of an answer besides its status: that a redirect is not followed (R9), and where
 /// it pointed, without the query, which may carry a secret.
-pub(super) fn explain(response: &reqwest::Response, via_proxy: bool) -> Option<String> {
-    let status = response.status();
-    if via_proxy && status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-        return Some("the proxy (dispatcher.proxy) wants authentication".to_owned());
-    }
-    if !status.is_redirection() {
+pub(super) fn explain(response: &reqwest::Response) -> Option<String> {
+    if !response.status().is_redirection() {
         return None;
     }
     let target = response.headers().get(LOCATION)?;

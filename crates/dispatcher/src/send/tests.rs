@@ -3,7 +3,6 @@
 // Test code: a broken expectation should panic.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -102,10 +101,10 @@ fn answering(answers: &[&[&str]]) -> Lookup {
         .map(|texts| texts.iter().map(parse).collect())
         .collect();
     let calls = AtomicUsize::new(0);
-    Arc::new(move |_| {
+    Lookup::new(move |_| {
         let call = calls.fetch_add(1, Ordering::SeqCst);
         let answer = answers[call.min(answers.len() - 1)].clone();
-        Box::pin(async move { Ok::<_, io::Error>(answer) })
+        async move { Ok(answer) }
     })
 }
 
@@ -143,7 +142,7 @@ async fn a_name_that_changes_its_mind_is_not_followed() {
 #[tokio::test]
 async fn an_address_in_the_url_is_checked_as_well() {
     let (address, robbed) = serve(TcpListener::bind("127.0.0.1:0").await.unwrap());
-    let lookup: Lookup = Arc::new(|name| panic!("{name} is looked up"));
+    let lookup = Lookup::new(|name| async move { panic!("{name} is looked up") });
     let http = Http::resolving(&opening(&[]), keys(), lookup).unwrap();
     for host in [
         "127.0.0.1",

@@ -6,10 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rdkafka::ClientConfig;
-use ringback_core::secret::Secret;
-use serde::{Deserialize, Serialize, Serializer};
+use ringback_core::secret::{Secret, serialize_hidden};
+use serde::{Deserialize, Serialize};
 
 use super::oauth;
+use crate::secret_file;
 
 /// How connections to the brokers are protected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -56,7 +57,10 @@ pub struct Tls {
     /// PEM file of the key of our certificate.
     pub key: Option<PathBuf>,
     /// What the key is encrypted with, if it is.
-    #[serde(serialize_with = "hidden", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        serialize_with = "serialize_hidden",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub key_password: Option<Secret>,
 }
 
@@ -96,16 +100,15 @@ pub struct Sasl {
     /// The user.
     pub username: Option<String>,
     /// The password.
-    #[serde(serialize_with = "hidden", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        serialize_with = "serialize_hidden",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub password: Option<Secret>,
     /// A file that holds the password instead; read when the log is opened.
     pub password_file: Option<PathBuf>,
     /// A file that holds the token; read again whenever a new one is needed.
     pub token_file: Option<PathBuf>,
-}
-
-fn hidden<S: Serializer>(_: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str("(hidden)")
 }
 
 /// The three together, as librdkafka takes them.
@@ -221,7 +224,7 @@ impl Security<'_> {
                 problems.push(format!("{key}: {}", unreadable(path, &error)));
             }
         }
-        if let Some(Err(problem)) = sasl.password_file.as_deref().map(read_password) {
+        if let Some(Err(problem)) = sasl.password_file.as_deref().map(secret_file::read) {
             problems.push(format!("sasl.password_file: {problem}"));
         }
         if let Some(Err(problem)) = sasl.token_file.as_deref().map(oauth::Token::read) {
@@ -270,17 +273,9 @@ impl Sasl {
     /// Takes the password out of its file, if it is in one.
     pub(super) fn resolve(&mut self) -> Result<(), String> {
         if let Some(path) = &self.password_file {
-            self.password = Some(read_password(path)?);
+            self.password = Some(secret_file::read(path)?);
         }
         Ok(())
-    }
-}
-
-fn read_password(path: &Path) -> Result<Secret, String> {
-    let text = fs::read_to_string(path).map_err(|error| unreadable(&Some(path.into()), &error))?;
-    match text.trim_end_matches(['\r', '\n']) {
-        "" => Err(format!("{} is empty", path.display())),
-        password => Ok(Secret::new(password)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod disablement;
 mod signing;
+mod targets;
 mod transfer;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use clap::{CommandFactory as _, Parser};
 use ringback_admin::AdminState;
 use ringback_core::address::{AddressPolicy, Opening};
 use ringback_core::log::{Append, AppenderOptions, Header, Log as _, Reader as _, partition_of};
+use ringback_core::lookup::Lookup;
 use ringback_core::schedule::Schedule;
 use ringback_core::secret::KeyRing;
 use ringback_core::target::Reach;
@@ -60,6 +62,11 @@ impl Drop for Rig {
 
 impl Rig {
     async fn new() -> Self {
+        Self::resolving(None).await
+    }
+
+    /// The names of webhooks are looked up with this.
+    async fn resolving(lookup: Option<Lookup>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("operator-token"), format!("{OPERATOR}\n")).unwrap();
         let topics = Topics::new(&TopicsConfig::default(), Schedule::default().tiers());
@@ -75,6 +82,7 @@ impl Rig {
         let config = ringback_admin::Config {
             operator_token: OPERATOR.to_owned().into(),
             reach: Reach::new(AddressPolicy::opening(vec![Opening::LOOPBACK]), vec![]),
+            lookup,
             ..ringback_admin::Config::default()
         };
         let state = AdminState::new(log.clone(), directory, keys, config, Metrics::new()).unwrap();

@@ -90,14 +90,7 @@ async fn rotate(args: RotateArgs) -> Result<String, Failure> {
         form.insert("secret".to_owned(), secret.into());
     }
     let client = Client::new(&args.connection)?;
-    let path = [
-        "tenants",
-        &args.tenant,
-        "webhooks",
-        &args.webhook,
-        "secret",
-        "rotate",
-    ];
+    let path = below_secret(&args.tenant, &args.webhook, "rotate");
     let body = client.post(&path, &form.into()).await?.body;
     if args.connection.json {
         return Ok(table::json(&body));
@@ -113,16 +106,13 @@ async fn rotate(args: RotateArgs) -> Result<String, Failure> {
     ))
 }
 
+fn below_secret<'a>(tenant: &'a str, webhook: &'a str, what: &'a str) -> [&'a str; 6] {
+    ["tenants", tenant, "webhooks", webhook, "secret", what]
+}
+
 async fn remove_ed25519(args: ShowArgs) -> Result<String, Failure> {
     let client = Client::new(&args.connection)?;
-    let path = [
-        "tenants",
-        &args.tenant,
-        "webhooks",
-        &args.webhook,
-        "secret",
-        "ed25519",
-    ];
+    let path = below_secret(&args.tenant, &args.webhook, "ed25519");
     let body = client.delete(&path).await?.body;
     if args.connection.json {
         return Ok(table::json(&body));

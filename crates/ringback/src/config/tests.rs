@@ -275,7 +275,8 @@ password_file = '/nowhere/password'
 fn secrets_open_and_are_never_shown() {
     let properties = "[log.kafka]\nsecurity_protocol = 'sasl_ssl'\ntls = { certificate = 'c', key = 'k', key_password = 'hunter2' }\n\
         sasl = { mechanism = 'plain', username = 'u', password = 'hunter2' }\n\
-        [log.kafka.properties]\n'ssl.keystore.password' = 'hunter2'\n";
+        [log.kafka.properties]\n'ssl.keystore.password' = 'hunter2'\n\
+        [dispatcher]\nproxy = 'http://proxy:3128'\nproxy_username = 'u'\nproxy_password = 'hunter2'\n";
     let keys = format!("{properties}[secrets]\nprimary = 'k1'\n[secrets.keys]\nk1 = '{KEY}'\n");
     let config = given(
         &keys,
@@ -291,6 +292,7 @@ fn secrets_open_and_are_never_shown() {
     );
     assert!(shown.contains("k1 = \"(hidden)\""), "{shown}");
     assert!(shown.contains("operator_token = \"(hidden)\""), "{shown}");
+    assert!(shown.contains("proxy_password = \"(hidden)\""), "{shown}");
 
     let mut config = Config::default();
     assert_eq!(config.key_ring().unwrap_err().code, 64);

@@ -1,5 +1,7 @@
 //! Export and import on the command line.
 
+use rcgen::{CertificateParams, KeyPair};
+
 use super::*;
 
 /// The configuration moves to another installation, whose master key is another one.
@@ -11,11 +13,16 @@ async fn what_is_exported_is_imported_elsewhere() {
     std::fs::write(file("passphrase"), "correct horse battery\n").unwrap();
     std::fs::write(file("wrong"), "incorrect horse battery\n").unwrap();
     std::fs::write(file("password"), "hunter2-hunter2").unwrap();
-    let pem = |label: &str, text: &str| {
-        format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+    // Writes a certificate and a key, and returns a line of the key.
+    let new_pair = || {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::default().self_signed(&key).unwrap();
+        let key = key.serialize_pem();
+        std::fs::write(file("own.pem"), certificate.pem()).unwrap();
+        std::fs::write(file("own.key"), &key).unwrap();
+        key.lines().nth(1).unwrap().to_owned()
     };
-    std::fs::write(file("own.pem"), pem("CERTIFICATE", "AAAA")).unwrap();
-    std::fs::write(file("own.key"), pem("PRIVATE KEY", "hunter2")).unwrap();
+    let key = new_pair();
     let requests = format!(
         "--header X-Tenant=acme --tls-ca {0} --tls-certificate {0} --tls-key {1}",
         file("own.pem"),
@@ -41,7 +48,8 @@ async fn what_is_exported_is_imported_elsewhere() {
         "{said}"
     );
     let text = std::fs::read_to_string(&document).unwrap();
-    assert!(!text.contains("hunter2") && !text.contains(token["token"].as_str().unwrap()));
+    assert!(!text.contains(&key) && !text.contains("hunter2"));
+    assert!(!text.contains(token["token"].as_str().unwrap()));
     let (_, again) = here.fails(&format!("export {document} {with}")).await;
     assert!(again.contains("exists"), "{again}");
 
@@ -86,7 +94,7 @@ async fn what_is_exported_is_imported_elsewhere() {
         file("password")
     );
     there.ok(&set).await;
-    std::fs::write(file("own.key"), pem("PRIVATE KEY", "another")).unwrap();
+    new_pair();
     there.ok(&format!("webhook set t2 all {requests}")).await;
     let (_, said) = there.fails(&import).await;
     assert!(said.contains("webhook all of tenant t2"), "{said}");
