@@ -20,4 +20,6 @@ mod service;
 mod verdict;
 
 pub use config::Config;
+pub use fold::Fold;
 pub use service::{Environment, MetricsService, StartError};
+pub use verdict::Verdict;
