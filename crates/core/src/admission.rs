@@ -130,18 +130,43 @@ mod tests {
             steps in proptest::collection::vec((0usize..5, any::<bool>(), 1usize..200), 0..200),
         ) {
             let mut slots = Slots::new(total);
+            let mut held = [0; 5];
             for (class, take, count) in steps {
+                let held = &mut held[class];
                 let class = Class::ALL[class];
                 if take {
-                    slots.take(class, count.min(slots.free(class)));
+                    let count = count.min(slots.free(class));
+                    slots.take(class, count);
+                    *held += count;
                 } else {
-                    slots.give_back(class, count.min(slots.used(class)));
+                    let count = count.min(*held);
+                    slots.give_back(class, count);
+                    *held -= count;
                 }
+                prop_assert_eq!(slots.used(class), *held);
                 prop_assert!(Class::ALL.iter().map(|class| slots.used(*class)).sum::<usize>() <= slots.total);
                 for class in Class::ALL {
                     prop_assert!(slots.used(class) + slots.free(class) >= slots.reserved[class as usize]);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn every_topic_that_is_delivered_has_its_class() {
+        let classes = [
+            (Role::Events(Family::Cdr), Some("cdr")),
+            (Role::Events(Family::Extension), Some("extension")),
+            (Role::Events(Family::Resource), Some("resource")),
+            (Role::SystemEvents, Some("resource")),
+            (Role::Retry(0), Some("retry")),
+            (Role::Defer(0), Some("defer")),
+            (Role::Replay, Some("defer")),
+            (Role::Parked, None),
+        ];
+        for (role, name) in classes {
+            let class = Class::of(role).map(|class| class.to_string());
+            assert_eq!(class.as_deref(), name);
         }
     }
 

@@ -83,6 +83,43 @@ mod tests {
         assert_eq!(clock.at(now), now);
     }
 
+    /// The longest time that an append may take, and a window to its end, still count.
+    #[test]
+    fn the_largest_lead_within_a_window_counts() {
+        let start = Timestamp::from_micros(1_000_000_000_000);
+        let lead = |seconds| start + Duration::from_secs(seconds);
+        let mut clock = LogClock::default();
+        clock.observe(lead(60), start, start);
+        clock.observe(lead(10), start, start);
+        clock.observe(lead(10), start, start);
+        assert_eq!(clock.at(start), lead(60));
+        // The window began at the start: its last moment belongs to it, and so it is not the one
+        // before the last yet.
+        let end = start + WINDOW;
+        clock.observe(end, end, end);
+        let after = end + Duration::from_micros(1);
+        clock.observe(after, after, after);
+        assert_eq!(clock.at(after), after + Duration::from_secs(60));
+
+        let mut clock = LogClock::default();
+        clock.observe(lead(15), start, start + ROUND_TRIP_MAX);
+        assert_eq!(clock.at(start), lead(5));
+    }
+
+    /// Our clock was set back: what was learned before is forgotten like what is old.
+    #[test]
+    fn a_clock_set_back_begins_a_window() {
+        let mut clock = LogClock::default();
+        let start = Timestamp::from_micros(1_000_000_000_000);
+        clock.observe(start + Duration::from_secs(60), start, start);
+        for back in 1..3 {
+            let now = start - Duration::from_secs(1000 * back);
+            clock.observe(now, now, now);
+            let lead = if back == 1 { 60 } else { 0 };
+            assert_eq!(clock.at(now), now + Duration::from_secs(lead));
+        }
+    }
+
     /// Else a retry would be late by the time that the process was suspended.
     #[test]
     fn a_suspension_is_no_skew() {

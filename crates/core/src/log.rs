@@ -182,7 +182,7 @@ pub trait Appender<C: Completion>: Clone + Send + Sync + 'static {
 }
 
 /// What a group remembers of a partition.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Committed {
     /// The next offset to read.
     pub offset: Offset,

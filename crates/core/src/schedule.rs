@@ -180,16 +180,12 @@ impl Schedule {
         if self.expired(began, now + wait) {
             return Next::Park(Reason::Expired);
         }
-        let tier = match asked.retry_after {
-            Some(ask) if ask > wait => {
-                let within =
-                    |tier: &(usize, Duration)| tier.1 >= wait && !self.expired(began, now + tier.1);
-                let enough = self.shortest_from(ask).filter(within);
-                let longest = || self.each().filter(within).max_by_key(|(_, tier)| *tier);
-                enough.or_else(longest).map_or(tier, |(tier, _)| tier)
-            }
-            _ => tier,
-        };
+        let ask = asked.retry_after.unwrap_or_default().max(wait);
+        // The tier itself is, so the longest that is within is no shorter.
+        let within = |tier: &(usize, Duration)| !self.expired(began, now + tier.1);
+        let enough = self.shortest_from(ask).filter(within);
+        let longest = || self.each().filter(within).max_by_key(|(_, tier)| *tier);
+        let tier = enough.or_else(longest).map_or(tier, |(tier, _)| tier);
         Next::Retry { tier }
     }
 
@@ -307,6 +303,39 @@ mod tests {
         assert!(Schedule::new(vec![Duration::ZERO], day).is_err());
         assert!(Schedule::new((1..18).map(Duration::from_secs).collect(), day).is_err());
         assert!(Schedule::new(vec![], day).is_ok());
+    }
+
+    #[test]
+    fn the_most_and_the_finest_tiers_are_allowed() {
+        let second = Duration::from_secs(1);
+        let many: Vec<_> = (1..=16).map(|n| second * n).collect();
+        assert_eq!(check_waits(&many, &many), Ok(()));
+        assert!(check_waits(&[second; 17], &many).is_err());
+        Schedule::new(many, 100 * second).unwrap();
+        let day = Duration::from_secs(86400);
+        Schedule::new(vec![Duration::from_millis(1500)], day).unwrap();
+        Schedule::new(vec![second + Duration::from_nanos(1)], day).unwrap_err();
+    }
+
+    /// A wait whose tier is gone becomes the next longer one, or else the longest there is.
+    #[test]
+    fn a_tier_that_was_taken_out_is_replaced() {
+        let seconds = Duration::from_secs;
+        let schedule = Schedule::new(
+            vec![seconds(32), seconds(240), seconds(1020)],
+            seconds(86400),
+        );
+        let schedule = schedule.unwrap();
+        let began = Timestamp::from_millis(0);
+        for (wait, tier) in [(32, 0), (33, 1), (1000, 2), (7200, 2)] {
+            let waits = [seconds(wait)];
+            let asked = Asked {
+                waits: Some(&waits),
+                retry_after: None,
+            };
+            let next = schedule.next_asked(Verdict::Failed, 0, began, began, asked);
+            assert_eq!(next, Next::Retry { tier });
+        }
     }
 
     #[test]

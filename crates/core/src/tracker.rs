@@ -17,7 +17,7 @@ pub const UNFINISHED_MAX: usize = 1000;
 pub const METADATA_BYTES_MAX: usize = 4096;
 
 /// Tracks one partition from its assignment to its revocation.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Tracker {
     /// Ascending.
     unfinished: VecDeque<Offset>,
@@ -388,7 +388,7 @@ mod tests {
         }
 
         #[test]
-        fn metadata_reads_back(base in 0i64..i64::MAX / 2, lengths in proptest::collection::vec((0i64..5000, 1i64..5000), 0..300)) {
+        fn metadata_reads_back(base in 0i64..i64::MAX / 2, lengths in proptest::collection::vec((0i64..5000, 1i64..5000), 0..800)) {
             let mut at = base;
             let mut done = Vec::new();
             for (gap, length) in lengths {
@@ -454,5 +454,62 @@ mod tests {
         tracker.commit_failed();
         assert_eq!(tracker.commit(), first);
         assert_eq!(tracker.commit(), None);
+    }
+
+    #[test]
+    fn metadata_is_as_short_as_it_can_be_and_never_too_long() {
+        let done = |count: i64| -> Vec<_> { (0..count).map(|n| 2 * n + 1..2 * n + 2).collect() };
+        // A letter or a comma, a digit, a comma, a digit: 4 bytes each.
+        let most = METADATA_BYTES_MAX as i64 / 4;
+        for count in [most, most + 1] {
+            let text = encode(0, &done(count));
+            assert_eq!(text.len(), METADATA_BYTES_MAX);
+            assert_eq!(decode(0, &text).unwrap(), done(most));
+        }
+        // What this owner has passed and what it has not reached yet are told as one.
+        let metadata = "a1,2".to_owned();
+        let mut tracker = Tracker::new(
+            Some(&Committed {
+                offset: 0,
+                metadata,
+            }),
+            0,
+        );
+        assert_eq!(
+            [0, 1].map(|at| tracker.begin(at)),
+            [Begin::New, Begin::Done]
+        );
+        tracker.commit_failed();
+        assert_eq!(tracker.commit().unwrap().metadata, "a1,2");
+    }
+
+    #[test]
+    fn room_is_what_is_left() {
+        let mut tracker = Tracker::new(None, 5);
+        assert_eq!(tracker.room(), UNFINISHED_MAX);
+        tracker.begin(5);
+        assert_eq!(
+            (tracker.room(), tracker.unfinished()),
+            (UNFINISHED_MAX - 1, 1)
+        );
+        tracker.finish(5);
+        assert_eq!(tracker.room(), UNFINISHED_MAX);
+    }
+
+    #[test]
+    fn who_looks_on_sees_what_is_finished() {
+        let metadata = "a1,2,1,1".to_owned();
+        let finished = Finished::of(
+            Some(&Committed {
+                offset: 7,
+                metadata,
+            }),
+            0,
+        );
+        assert_eq!(finished.next(), 7);
+        let seen: Vec<_> = (5..14).filter(|at| finished.contains(*at)).collect();
+        assert_eq!(seen, [5, 6, 8, 9, 11]);
+        let nothing = Finished::of(None, 3);
+        assert!(nothing.next() == 3 && nothing.contains(2) && !nothing.contains(3));
     }
 }

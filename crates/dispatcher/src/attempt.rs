@@ -1,15 +1,12 @@
 //! One attempt: whether the delivery may still be sent, the request, and what it told.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_core::lane::Signal;
 use ringback_core::log::Log;
 use ringback_core::record::Reason;
-use ringback_core::time::Timestamp;
-use ringback_core::topics::Role;
+use ringback_core::sendable::{may_be_news, sendable};
 use ringback_core::verdict::Verdict;
-use ringback_core::webhook::Webhook;
 use ringback_log::directory::STALE_AFTER;
 use ringback_telemetry::{Gauge, Histogram};
 
@@ -30,9 +27,15 @@ pub(crate) async fn attempt<L: Log, T: Transport>(
     // DL6: what is sent is sent on configuration that is known to be current.
     shared.fresh().await;
     let started = shared.now();
-    let webhook = match sendable(shared, &job, started) {
+    let sendable = {
+        let directory = shared.directory.read();
+        sendable(&job.delivery, &directory, &shared.schedule, started).cloned()
+    };
+    let from = job.work.owned.role;
+    let webhook = match sendable {
         Ok(webhook) => webhook,
-        Err(parking) if may_be_news(&job, &parking, started) => {
+        // Put off once, to the shortest rung.
+        Err(parking) if may_be_news(&job.delivery, from, parking.reason, started, STALE_AFTER) => {
             shared.settler.defer(job, STALE_AFTER, started);
             return UNSENT;
         }
@@ -84,46 +87,4 @@ pub(crate) async fn attempt<L: Log, T: Transport>(
             UNSENT
         }
     }
-}
-
-/// Whether this was asked for so lately (a replay, a test) that its webhook may have been resumed,
-/// enabled or made since we last looked. It is put off once, to the shortest rung.
-fn may_be_news(job: &Job, parking: &Parking, now: Timestamp) -> bool {
-    let reason = matches!(
-        parking.reason,
-        Reason::Removed | Reason::Paused | Reason::Disabled
-    );
-    let age = now.since(job.delivery.accepted);
-    reason && job.work.owned.role == Role::Replay && age <= STALE_AFTER
-}
-
-/// The webhook as it is configured now, or why nothing may be sent to it.
-fn sendable<L: Log, T: Transport>(
-    shared: &Shared<L, T>,
-    job: &Job,
-    now: Timestamp,
-) -> Result<Arc<Webhook>, Parking> {
-    let directory = shared.directory.read();
-    let Some(webhook) = directory.webhook_by_id(job.delivery.webhook) else {
-        return Err(Parking::because(Reason::Removed));
-    };
-    // Only a corrupt record can say so, and one tenant's event must not become another's.
-    let owner = &job.delivery.event.tenant;
-    if webhook.tenant != *owner {
-        let detail = format!("the event is of tenant {owner}, but its webhook is not");
-        return Err(Parking {
-            reason: Reason::Undeliverable,
-            detail: Some(detail),
-        });
-    }
-    if !webhook.enabled {
-        return Err(Parking::because(Reason::Paused));
-    }
-    if directory.is_disabled(webhook) {
-        return Err(Parking::because(Reason::Disabled));
-    }
-    if shared.schedule.expired(job.delivery.began(), now) {
-        return Err(Parking::because(Reason::Expired));
-    }
-    Ok(webhook.clone())
 }

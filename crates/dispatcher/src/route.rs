@@ -6,6 +6,7 @@ use bytes::Bytes;
 use ringback_core::event::{Event, InvalidEvent, Subject, check_data};
 use ringback_core::log::{Offset, Record};
 use ringback_core::record::{Delivery, InvalidRecord, Reason, decode_delivery, decode_event};
+pub(crate) use ringback_core::sendable::Parking;
 use ringback_core::time::Timestamp;
 use ringback_core::topics::Role;
 use ringback_log::directory::LiveDirectory;
@@ -45,21 +46,6 @@ pub(crate) enum Routed {
     Deliveries(Vec<(Job, Option<Parking>)>),
     /// It cannot be read; it is parked as it is.
     Unreadable(InvalidRecord),
-}
-
-/// Why a delivery is parked without an attempt.
-pub(crate) struct Parking {
-    pub(crate) reason: Reason,
-    pub(crate) detail: Option<String>,
-}
-
-impl Parking {
-    pub(crate) fn because(reason: Reason) -> Self {
-        Self {
-            reason,
-            detail: None,
-        }
-    }
 }
 
 /// Decides for one record.

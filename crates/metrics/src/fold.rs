@@ -1,6 +1,7 @@
 //! The attempts of one partition, folded into windows. Pure: no log, no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use ringback_core::event::TenantId;
 use ringback_core::health::{HEALTH_VERSION, HealthPolicy, Snapshot, State, Window, charge};
@@ -11,9 +12,13 @@ use uuid::Uuid;
 
 use crate::verdict::Verdict;
 
+/// Attempts may come for so long after a verdict that ends them: those in flight, and those of
+/// dispatchers that had not read it.
+const UNHEARD_AFTER: Duration = Duration::from_secs(60);
+
 /// The windows of all webhooks of a partition of `attempts`.
 #[derive(Default)]
-pub(crate) struct Fold {
+pub struct Fold {
     windows: BTreeMap<Uuid, Counted>,
     /// Windows that differ from their snapshots.
     changed: BTreeSet<Uuid>,
@@ -33,7 +38,7 @@ struct Counted {
 impl Fold {
     /// Takes over a snapshot. Of several, the one that counts furthest: a member that lost the
     /// partition without knowing may have written an older one after a newer.
-    pub(crate) fn restore(&mut self, webhook: Uuid, snapshot: Snapshot) {
+    pub fn restore(&mut self, webhook: Uuid, snapshot: Snapshot) {
         let Snapshot {
             tenant,
             next,
@@ -64,7 +69,7 @@ impl Fold {
     }
 
     /// Counts an attempt that was appended `at`; a verdict, if it changes one.
-    pub(crate) fn count(
+    pub fn count(
         &mut self,
         attempt: &Attempt,
         offset: Offset,
@@ -94,22 +99,31 @@ impl Fold {
         counted.window.count(succeeded, at, policy);
         let decision = counted.window.decide(policy, at);
         let recovered = succeeded && std::mem::take(&mut counted.repaired);
-        if decision.state == counted.window.state && !recovered {
+        // Nothing is sent to a disabled webhook, but for what was on its way: its verdict did not reach
+        // the dispatchers. A member that lost the partition may have written an older one over it.
+        let unheard = decision.state == State::Disabled
+            && counted.window.state == State::Disabled
+            && at.since(counted.window.announced) > UNHEARD_AFTER;
+        if decision.state == counted.window.state && !recovered && !unheard {
             return None;
         }
         counted.window.state = decision.state;
+        counted.window.announced = at;
         Some(Verdict {
             webhook: attempt.webhook,
             tenant: counted.tenant.clone(),
             generation: attempt.generation,
             state: decision.state,
             since: at,
-            reason: decision.reason,
+            reason: match unheard {
+                true => "it is disabled, but was still sent to".to_owned(),
+                false => decision.reason,
+            },
         })
     }
 
     /// Snapshots of what changed since the last time.
-    pub(crate) fn changes(&self) -> Vec<(Uuid, Snapshot)> {
+    pub fn changes(&self) -> Vec<(Uuid, Snapshot)> {
         self.changed
             .iter()
             .filter_map(|webhook| {
@@ -161,8 +175,6 @@ impl Fold {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
     use ringback_core::event::EventName;
     use ringback_core::record::{DELIVERED, VERSION};
@@ -226,6 +238,22 @@ mod tests {
         let expected = [(5, Failing), (10, Disabled), (15, Healthy)];
         assert_eq!(states(&mut fold, &attempts), expected);
         assert_eq!(fold.in_state(Disabled), 0);
+    }
+
+    /// A verdict that was overwritten by an older one is given again, once a minute at most.
+    #[test]
+    fn a_verdict_that_nobody_heard_is_said_again() {
+        let mut fold = Fold::default();
+        let attempts: Vec<_> = (0..200).map(|at| (at, 0, false)).collect();
+        use State::{Disabled, Failing};
+        let expected = [
+            (5, Failing),
+            (10, Disabled),
+            (71, Disabled),
+            (132, Disabled),
+            (193, Disabled),
+        ];
+        assert_eq!(states(&mut fold, &attempts), expected);
     }
 
     #[test]

@@ -22,3 +22,5 @@ mod verdict;
 
 pub use component::{Environment, MetricsService, StartError, Stepped};
 pub use config::Config;
+pub use fold::Fold;
+pub use verdict::Verdict;

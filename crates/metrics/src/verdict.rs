@@ -13,7 +13,7 @@ const SOURCE: &str = "ringback";
 
 /// A changed verdict.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Verdict {
+pub struct Verdict {
     pub(crate) webhook: Uuid,
     pub(crate) tenant: TenantId,
     pub(crate) generation: u64,
@@ -24,7 +24,7 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     /// The record for topic `health`.
-    pub(crate) fn record(&self) -> Health {
+    pub fn record(&self) -> Health {
         Health {
             version: HEALTH_VERSION,
             webhook: self.webhook,

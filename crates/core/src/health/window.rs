@@ -30,6 +30,9 @@ pub struct Window {
     pub generation: u64,
     /// What was last announced.
     pub state: State,
+    /// When: the time of the attempt that led to it.
+    #[serde(default)]
+    pub announced: Timestamp,
     /// Time of the first failure since the last success.
     pub failing_since: Option<Timestamp>,
     /// Time of the last attempt.

@@ -12,6 +12,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use ringback_core::compare_and_set::{Decision, Known};
 use ringback_core::log::{LogError, Offset, Record, Revision, WriteError};
 use ringback_core::topics::{Partition, TopicId};
 
@@ -35,34 +36,6 @@ pub(super) struct ConfigWriter {
     producer: Option<BaseProducer<Reports>>,
     reader: Option<Assigned>,
     known: HashMap<TopicId, Known>,
-}
-
-/// What this process has read of a topic.
-#[derive(Default)]
-struct Known {
-    /// Everything before this has been read.
-    next: Offset,
-    /// The newest record of each key, own ones included as soon as they are committed: the log
-    /// shows them to readers only some milliseconds later.
-    newest: HashMap<Vec<u8>, Newest>,
-}
-
-#[derive(Clone, Copy)]
-struct Newest {
-    offset: Offset,
-    /// It is a tombstone.
-    removed: bool,
-}
-
-impl Known {
-    /// A record was read or written. One that is read may be older than what is known.
-    fn learn(&mut self, key: &[u8], offset: Offset, removed: bool) {
-        match self.newest.get_mut(key) {
-            Some(newest) if newest.offset >= offset => {}
-            Some(newest) => *newest = Newest { offset, removed },
-            None => drop(self.newest.insert(key.to_vec(), Newest { offset, removed })),
-        }
-    }
 }
 
 /// Why an attempt to write did not succeed.
@@ -128,18 +101,13 @@ impl ConfigWriter {
         doing: &str,
     ) -> Result<Result<Revision, WriteError>, Failure> {
         let fresh = self.fence(doing)?;
+        self.known.entry(topic).or_default().begin(*perhaps);
         self.catch_up(topic, fresh)?;
         let known = self.known.entry(topic).or_default();
-        let newest = known.newest.get(key.as_bytes()).copied();
-        if let Some(newest) = newest.filter(|newest| Some(newest.offset) == *perhaps) {
-            // It was committed after all.
-            return Ok(Ok(Revision(newest.offset)));
-        }
-        let current = newest
-            .filter(|newest| !newest.removed)
-            .map(|newest| Revision(newest.offset));
-        if current != expected {
-            return Ok(Err(WriteError::Conflict { current }));
+        match known.decide(key.as_bytes(), expected) {
+            Decision::Write => {}
+            Decision::Done(revision) => return Ok(Ok(revision)),
+            Decision::Conflict(current) => return Ok(Err(WriteError::Conflict { current })),
         }
         let Some(producer) = &self.producer else {
             return Err(Failure::Fenced);
@@ -190,17 +158,17 @@ impl ConfigWriter {
         let known = self.known.entry(topic).or_default();
         let partition = Partition { topic, index: 0 };
         let bounds = reader.bounds(partition, STEP)?;
-        if bounds.end < known.next {
+        if bounds.end < known.next() {
             // The topic was made anew. Believed only right after fencing, when the end is true.
             if !fresh {
                 return Err(Failure::Fenced);
             }
             *known = Known::default();
         }
-        if bounds.end == known.next {
+        if bounds.end == known.next() {
             return Ok(());
         }
-        reader.start(partition, Some(known.next.max(bounds.start)))?;
+        reader.start(partition, Some(known.next().max(bounds.start)))?;
         let mut learn = |record: Record<'_>| {
             if let Some(key) = record.key {
                 known.learn(key, record.offset, record.value.is_none());
@@ -209,7 +177,7 @@ impl ConfigWriter {
         let result = read_until(reader, partition, bounds.end, &mut learn);
         reader.stop();
         result?;
-        known.next = bounds.end;
+        known.read_to(bounds.end);
         Ok(())
     }
 }
