@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::attempts::result;
 use super::client::Client;
 use super::connection::Connection;
-use super::table::{self, list, text};
+use super::table::{self, clean, list, text};
 use crate::failure::Failure;
 
 /// How often we look for the attempt.
@@ -79,8 +79,12 @@ pub(super) async fn run(args: TestArgs) -> Result<String, Failure> {
         "" => String::new(),
         response => format!("\nIt answered: {response}"),
     };
+    let note = match attempt["error"].as_str() {
+        None => String::new(),
+        Some(note) => format!("\nBut {}.", clean(note)),
+    };
     Ok(format!(
-        "Delivered: {} after {took} ms (event {event}).{response}",
+        "Delivered: {} after {took} ms (event {event}).{note}{response}",
         result(&attempt)
     ))
 }
