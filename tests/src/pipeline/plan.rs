@@ -373,7 +373,7 @@ impl Plan {
                 tell(world, Method::DELETE, &path, Some("*"), "");
             }
             Action::Add if world.webhooks < 9 => {
-                let tenant = TENANTS[world.dice.roll(2) as usize];
+                let tenant = TENANTS[world.webhooks as usize % 2];
                 let subscription = SUBSCRIPTIONS[world.dice.roll(5) as usize];
                 world.add_webhook(tenant, subscription);
             }
