@@ -429,3 +429,17 @@ fn a_process_that_stands_still_hears_nothing_and_loses_its_sessions() {
     member.poll(NOW, &mut took).unwrap();
     assert_eq!(took.lost, 1);
 }
+
+/// Else whoever takes the turns would not know that there is one to take.
+#[test]
+fn to_be_woken_is_news_after_each_look() {
+    let world = World::new();
+    let (mut member, mut took) = (world.member(&world.log), world.took());
+    let waker = member.waker();
+    for _ in 0..2 {
+        member.poll(NOW, &mut took).unwrap();
+        let before = world.sim.version();
+        waker.wake();
+        assert!(world.sim.version() > before);
+    }
+}
