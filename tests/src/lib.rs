@@ -16,6 +16,7 @@ pub mod contract;
 mod debian;
 pub mod installation;
 pub mod kafka;
+pub mod pipeline;
 pub mod ports;
 pub mod process;
 pub mod proxy;

@@ -107,11 +107,15 @@ async fn failed_commits(chances: Chances) {
     simulation.sim.chances(chances);
     let process = simulation.start();
     simulation.event(&mut dice);
-    until("its result is in the log and a commit has failed", || {
-        !simulation.receivers.requests().is_empty()
-            && simulation.sim.open_appends() == 0
-            && simulation.sim.seen().commits_failed > 0
-    })
+    until(
+        &simulation,
+        "its result is in the log and a commit has failed",
+        || {
+            !simulation.receivers.requests().is_empty()
+                && simulation.sim.open_appends() == 0
+                && simulation.sim.seen().commits_failed > 0
+        },
+    )
     .await;
     assert_ne!(simulation.sim.unfinished(GROUPS[0]), []);
     simulation.sim.chances(Chances::default());
@@ -127,10 +131,13 @@ async fn nothing_is_sent_on_stale_configuration() {
     let mut simulation = Simulation::new(6);
     let mut dice = Dice::new(6);
     let process = simulation.start();
-    until("it is ready", || process.health.not_ready().is_empty()).await;
+    until(&simulation, "it is ready", || {
+        process.health.not_ready().is_empty()
+    })
+    .await;
     simulation.sim.hold("ringback.webhooks");
     simulation.pause();
-    until("it knows that it is stale", || {
+    until(&simulation, "it knows that it is stale", || {
         GROUPS
             .iter()
             .all(|group| process.health.not_ready().contains_key(group))
@@ -139,7 +146,7 @@ async fn nothing_is_sent_on_stale_configuration() {
     for _ in 0..10 {
         simulation.event(&mut dice);
     }
-    until("they are accepted", || {
+    until(&simulation, "they are accepted", || {
         simulation.producer.unacknowledged() == 0
     })
     .await;
@@ -157,12 +164,13 @@ async fn nothing_is_sent_on_stale_configuration() {
     );
 }
 
-async fn until(what: &str, done: impl Fn() -> bool) {
+async fn until(simulation: &Simulation, what: &str, done: impl Fn() -> bool) {
     for _ in 0..4000 {
         if done() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
+        simulation.sim.clock().advance(Duration::from_millis(10));
     }
     panic!("waited in vain until {what}");
 }
@@ -182,7 +190,7 @@ async fn records_lost_to_retention_are_counted() {
     for _ in 0..30 {
         simulation.event(&mut dice);
     }
-    until("they are accepted", || {
+    until(&simulation, "they are accepted", || {
         simulation.producer.unacknowledged() == 0
     })
     .await;

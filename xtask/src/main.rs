@@ -10,6 +10,7 @@
 
 mod bench;
 mod fuzz;
+mod sim;
 mod step;
 mod test;
 mod tidy;
@@ -24,7 +25,12 @@ const USAGE: &str = "usage:
   cargo xtask tidy                     only the checks of the tree itself
   cargo xtask bench [NAME [ARGS]...]   prints figures: all benches, or one
   cargo xtask fuzz [TARGET]... [--seconds N]
-                                       looks for inputs that break a property, N (60) seconds a target";
+                                       looks for inputs that break a property, N (60) seconds a target
+  cargo xtask sim [--seeds N] [--first S] [--shard I/N]
+                                       simulates the whole pipeline for N (20000) seeds; goes on where
+                                       it was interrupted
+  cargo xtask sim --trace SEED | --planted | --day
+                                       one seed, told; are planted bugs found; a day of retries";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -34,6 +40,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["bench", rest @ ..] => bench::run_named(rest),
         ["fuzz", rest @ ..] => fuzz::run_named(rest),
+        ["sim", rest @ ..] => sim::run_named(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(64);

@@ -1,11 +1,11 @@
 //! Everything that must hold, cheapest first.
 
 use crate::step::{self, Steps, cargo, command, run_tests};
-use crate::{USAGE, target, tidy, tools};
+use crate::{USAGE, sim, target, tidy, tools};
 
-const STEPS: [&str; 13] = [
+const STEPS: [&str; 14] = [
     "tools", "fmt", "tidy", "deny", "kafka", "sdks", "sip", "servers", "clippy", "doc", "test",
-    "release", "demo",
+    "release", "sim", "demo",
 ];
 
 /// A demo takes about a minute; one that hangs is ended after these seconds.
@@ -91,6 +91,7 @@ fn run_all(skipped: Vec<String>) -> Result<(), String> {
             "ringback",
         ]))
     })?;
+    steps.run("sim", |_| sim::test())?;
     steps.run("demo", |_| {
         let ringback = target().join("release/ringback");
         let args = [DEMO_SECONDS_MAX, &ringback.to_string_lossy(), "demo"];

@@ -180,9 +180,10 @@ impl<L: Log, T: Transport> Shared<L, T> {
         self.our_clock.steady()
     }
 
-    /// The log's clock, by which tiers are due.
+    /// The log's clock, by which tiers are due. Before its first acknowledgement ours must do.
     pub(crate) fn log_now(&self) -> Timestamp {
-        self.clock.lock().at(self.our_clock.now())
+        let known = self.clock.lock().at(self.our_clock.steady());
+        known.unwrap_or_else(|| self.our_clock.now())
     }
 
     /// Waits until the configuration is known to be current.

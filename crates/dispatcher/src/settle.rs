@@ -70,8 +70,8 @@ pub(crate) struct Pending {
     topic: TopicId,
     key: Option<String>,
     content: Content,
-    /// When it was last handed to the log, by our clock.
-    handed: Timestamp,
+    /// When it was last handed to the log, by our steady clock, in microseconds.
+    handed: u64,
 }
 
 enum Content {
@@ -117,8 +117,9 @@ impl Completion for Acknowledged {
     fn done(&self, pending: Pending, result: Result<Appended, AppendError>) {
         match result {
             Ok(appended) => {
-                let now = self.our_clock.now();
-                self.clock.lock().observe(appended.at, pending.handed, now);
+                let now = self.our_clock.steady();
+                let handed = Duration::from_micros(pending.handed);
+                self.clock.lock().observe(appended.at, handed, now);
                 let settling = pending.settling;
                 if settling.unacknowledged.fetch_sub(1, Ordering::AcqRel) == 1 {
                     settling.work.settled();
@@ -131,6 +132,11 @@ impl Completion for Acknowledged {
             }
         }
     }
+}
+
+/// What the steady clock says, in microseconds.
+fn micros(clock: &Clock) -> u64 {
+    u64::try_from(clock.steady().as_micros()).unwrap_or(u64::MAX)
 }
 
 impl<L: Log> Settler<L> {
@@ -348,7 +354,7 @@ impl<L: Log> Settler<L> {
             unacknowledged: AtomicUsize::new(1),
         });
         self.append(Pending {
-            handed: self.our_clock.now(),
+            handed: micros(&self.our_clock),
             settling,
             topic,
             key: None,
@@ -371,7 +377,7 @@ impl<L: Log> Settler<L> {
             .then(|| delivery.webhook.as_hyphenated().to_string());
         let content = Content::Delivery(delivery, parking);
         self.append(Pending {
-            handed: self.our_clock.now(),
+            handed: micros(&self.our_clock),
             settling: settling.clone(),
             topic,
             key,
@@ -387,7 +393,7 @@ impl<L: Log> Settler<L> {
         let json = serde_json::to_vec(attempt).unwrap_or_default();
         let key = Some(attempt.webhook.as_hyphenated().to_string());
         self.append(Pending {
-            handed: self.our_clock.now(),
+            handed: micros(&self.our_clock),
             settling,
             topic,
             key,
@@ -468,7 +474,7 @@ impl<L: Log> Settler<L> {
                     continue;
                 };
                 self.metrics.inc(Counter::AppendsRetried, &[]);
-                pending.handed = self.our_clock.now();
+                pending.handed = micros(&self.our_clock);
                 if let Err(pending) = self.try_append(pending) {
                     self.backlog.push(pending);
                 }

@@ -399,3 +399,47 @@ fn equal_calls_give_equal_histories() {
         assert_eq!((commits_back, commits_unowned), (0, 0), "seed {seed}");
     }
 }
+
+/// As `SIGSTOP` would have it: what it handed over stays where it is, it hears nothing, and who stands
+/// for longer than a session has lost what it owned.
+#[test]
+fn a_process_that_stands_still_hears_nothing_and_loses_its_sessions() {
+    let world = World::new();
+    let standing = world.log.clone();
+    let (mut member, mut took) = (world.member(&standing), world.took());
+    member.poll(NOW, &mut took).unwrap();
+    assert_eq!(took.owned.len(), 1);
+    standing.suspend();
+    let ticket = world.start("t.events.cdr", "one");
+    world.run();
+    assert!(world.ends.lock().is_empty() && world.texts("t.events.cdr").is_empty());
+    standing.resume();
+    world.run();
+    assert!(world.end(ticket).is_ok());
+    member.poll(NOW, &mut took).unwrap();
+    assert_eq!((took.texts.len(), took.lost), (1, 0), "not for so long");
+
+    standing.suspend();
+    let other = world.sim.open(world.log.topics().clone());
+    let (mut heir, mut inherited) = (world.member(&other), world.took());
+    world.sim.clock().advance(Duration::from_secs(30));
+    heir.poll(NOW, &mut inherited).unwrap();
+    assert_eq!(inherited.owned.len(), 1);
+    standing.resume();
+    member.poll(NOW, &mut took).unwrap();
+    assert_eq!(took.lost, 1);
+}
+
+/// Else whoever takes the turns would not know that there is one to take.
+#[test]
+fn to_be_woken_is_news_after_each_look() {
+    let world = World::new();
+    let (mut member, mut took) = (world.member(&world.log), world.took());
+    let waker = member.waker();
+    for _ in 0..2 {
+        member.poll(NOW, &mut took).unwrap();
+        let before = world.sim.version();
+        waker.wake();
+        assert!(world.sim.version() > before);
+    }
+}

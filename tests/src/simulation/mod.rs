@@ -273,9 +273,10 @@ impl Simulation {
                 self.sim.seen(),
             );
             patience -= 1;
-            // Something is under way. Real threads do it, so it takes real time; but should it wait
-            // for a session or a timeout of the log, that time has to pass as well.
+            // Something is under way. Real threads do it, so it takes real time; commits wait for the
+            // log's time to pass, and sessions and timeouts for more of it.
             tokio::time::sleep(TICK).await;
+            self.sim.clock().advance(TICK * 2);
             if patience % 10 == 0 {
                 self.sim.clock().advance(Duration::from_secs(1));
             }

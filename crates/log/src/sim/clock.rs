@@ -61,11 +61,15 @@ impl SimClock {
         }
     }
 
-    /// The same clock, to hand to whatever else needs one. Its steady hand is the machine's: threads
-    /// that wait, wait in real time.
+    /// The same clock, to hand to whatever else needs one. Both its hands go when it is moved: who
+    /// measures by it needs time to pass here.
     pub fn clock(&self) -> Clock {
-        let this = self.clone();
-        Clock::new(move || this.now(), crate::machine_steady)
+        let (day, steady, start) = (self.clone(), self.clone(), self.now());
+        let steady = move || match &steady.0.source {
+            Source::Steered(_) => steady.now().since(start),
+            Source::Machine(clock) => clock.steady(),
+        };
+        Clock::new(move || day.now(), steady)
     }
 
     pub(super) fn listen(&self, waker: Waker) {

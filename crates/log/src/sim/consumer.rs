@@ -220,6 +220,10 @@ impl Consumer for SimConsumer {
     fn poll(&mut self, timeout: Duration, handler: &mut impl Handler) -> Result<(), LogError> {
         let engine = self.log.engine().clone();
         let deadline = Instant::now().checked_add(timeout);
+        if engine.stepped {
+            // This is the look that it was woken for: the next time it is woken again.
+            self.woken.store(false, Ordering::Release);
+        }
         loop {
             let (version, moved) = {
                 let state = engine.state.lock();

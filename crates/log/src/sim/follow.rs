@@ -40,6 +40,7 @@ impl Follower for SimFollower {
         let engine = self.log.engine();
         let deadline = Instant::now().checked_add(timeout);
         let mut state = engine.state.lock();
+        let moved = state.moved;
         loop {
             let name = &self.log.topics.spec(self.partition.topic).full_name;
             self.log
@@ -61,7 +62,8 @@ impl Follower for SimFollower {
                 return Ok(held_at.is_none());
             }
             let over = match deadline {
-                _ if engine.stepped => true,
+                // Who asked by a clock that has moved since asks again.
+                _ if engine.stepped || state.moved != moved => true,
                 Some(deadline) => engine.changed.wait_until(&mut state, deadline).timed_out(),
                 None => {
                     engine.changed.wait(&mut state);

@@ -141,7 +141,9 @@ impl Sim {
         clock.listen(Waker::new(move || {
             if let Some(engine) = listener.upgrade() {
                 engine.state.lock().moved += 1;
-                engine.announce();
+                if !engine.stepped {
+                    engine.announce();
+                }
             }
         }));
         let thread = match drive {

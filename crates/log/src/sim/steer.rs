@@ -5,7 +5,7 @@ use std::time::Duration;
 use ringback_core::log::Offset;
 use ringback_core::time::Timestamp;
 
-use super::group::Member;
+use super::group::{Group, Member};
 use super::state::{Place, State};
 use super::watch::ProcessId;
 use super::{AppendFault, Chances, MemberId, Seen, SetFault, Sim, SimClock, SimLog};
@@ -20,6 +20,12 @@ impl Sim {
     /// Does one thing; `false` when there is nothing to do before the clock moves.
     pub fn step(&self) -> bool {
         self.core.engine.step()
+    }
+
+    /// Whether a group has a change under way that time alone brings on.
+    pub fn is_moving(&self) -> bool {
+        let state = self.core.engine.state.lock();
+        state.groups.values().any(Group::waits_for_time)
     }
 
     /// When there is something to do next, if there is.
