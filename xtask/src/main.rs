@@ -10,6 +10,7 @@
 
 mod bench;
 mod fuzz;
+mod mutants;
 mod step;
 mod test;
 mod tidy;
@@ -24,7 +25,11 @@ const USAGE: &str = "usage:
   cargo xtask tidy                     only the checks of the tree itself
   cargo xtask bench [NAME [ARGS]...]   prints figures: all benches, or one
   cargo xtask fuzz [TARGET]... [--seconds N]
-                                       looks for inputs that break a property, N (60) seconds a target";
+                                       looks for inputs that break a property, N (60) seconds a target
+  cargo xtask models                   visits every state of the protocols' models, in larger bounds
+  cargo xtask mutants [--fresh] [FILE]...
+                                       looks for changes of core that no test notices; goes on where
+                                       it was stopped";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -34,6 +39,8 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["bench", rest @ ..] => bench::run_named(rest),
         ["fuzz", rest @ ..] => fuzz::run_named(rest),
+        ["models"] => mutants::run_models(),
+        ["mutants", rest @ ..] => mutants::run_named(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(64);
