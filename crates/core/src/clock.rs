@@ -100,6 +100,10 @@ mod tests {
         let after = end + Duration::from_micros(1);
         clock.observe(after, after, after);
         assert_eq!(clock.at(after), after + Duration::from_secs(60));
+        // The one after it began after its end, so it is not over yet.
+        let later = end + WINDOW;
+        clock.observe(later, later, later);
+        assert_eq!(clock.at(later), later + Duration::from_secs(60));
 
         let mut clock = LogClock::default();
         clock.observe(lead(15), start, start + ROUND_TRIP_MAX);
