@@ -118,3 +118,28 @@ impl HealthPolicy {
         (self.memory() / 120).max(Duration::from_millis(1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_evidence_is_half_of_each_number() {
+        let half = HealthPolicy::default().half();
+        let expected = HealthPolicy {
+            window: 12 * HOUR,
+            failed_percent: 95,
+            attempts: 25,
+            silence: 3 * HOUR,
+            slow_window: 60 * HOUR,
+            slow_attempts: 6,
+        };
+        assert_eq!(half, expected);
+        let odd = HealthPolicy {
+            attempts: 5,
+            slow_attempts: 3,
+            ..half
+        };
+        assert_eq!((odd.half().attempts, odd.half().slow_attempts), (3, 2));
+    }
+}
