@@ -10,6 +10,7 @@
 
 mod bench;
 mod fuzz;
+mod mutants;
 mod sim;
 mod step;
 mod test;
@@ -30,7 +31,11 @@ const USAGE: &str = "usage:
                                        simulates the whole pipeline for N (20000) seeds; goes on where
                                        it was interrupted
   cargo xtask sim --trace SEED | --planted | --day
-                                       one seed, told; are planted bugs found; a day of retries";
+                                       one seed, told; are planted bugs found; a day of retries
+  cargo xtask models                   visits every state of the protocols' models, in larger bounds
+  cargo xtask mutants [--fresh] [FILE]...
+                                       looks for changes of core that no test notices; goes on where
+                                       it was stopped";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -41,6 +46,8 @@ fn main() -> ExitCode {
         ["bench", rest @ ..] => bench::run_named(rest),
         ["fuzz", rest @ ..] => fuzz::run_named(rest),
         ["sim", rest @ ..] => sim::run_named(rest),
+        ["models"] => mutants::run_models(),
+        ["mutants", rest @ ..] => mutants::run_named(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(64);

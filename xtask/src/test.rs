@@ -1,11 +1,11 @@
 //! Everything that must hold, cheapest first.
 
 use crate::step::{self, Steps, cargo, command, run_tests};
-use crate::{USAGE, sim, target, tidy, tools};
+use crate::{USAGE, mutants, sim, target, tidy, tools};
 
-const STEPS: [&str; 14] = [
+const STEPS: [&str; 15] = [
     "tools", "fmt", "tidy", "deny", "kafka", "sdks", "sip", "servers", "clippy", "doc", "test",
-    "release", "sim", "demo",
+    "mutants", "release", "sim", "demo",
 ];
 
 /// A demo takes about a minute; one that hangs is ended after these seconds.
@@ -82,6 +82,7 @@ fn run_all(skipped: Vec<String>) -> Result<(), String> {
         let args = ["test", "--locked", "--workspace", "--no-fail-fast"];
         run_tests(&mut cargo(&args), results)
     })?;
+    steps.run("mutants", |_| mutants::run_changed())?;
     steps.run("release", |_| {
         step::run(&mut cargo(&[
             "build",

@@ -7,6 +7,7 @@ use crate::target;
 
 const CARGO_DENY: &str = "0.20.2";
 const CARGO_FUZZ: &str = "0.13.2";
+const CARGO_MUTANTS: &str = "27.1.0";
 
 /// A program, and the package that brings it on Debian and Ubuntu.
 const NEEDED: [(&str, &str); 5] = [
@@ -32,29 +33,34 @@ pub(crate) fn check() -> Result<(), String> {
 }
 
 fn works(program: &str) -> bool {
-    version(program).is_some()
+    version(program, &["--version"]).is_some()
 }
 
-fn version(program: &str) -> Option<String> {
-    let output = command(program, &["--version"]).output().ok()?;
+fn version(program: &str, asked: &[&str]) -> Option<String> {
+    let output = command(program, asked).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then_some(text)
 }
 
 /// The path of cargo-deny, installed if it is not there in the right version.
 pub(crate) fn cargo_deny() -> Result<PathBuf, String> {
-    installed("cargo-deny", CARGO_DENY)
+    installed("cargo-deny", CARGO_DENY, &["--version"])
 }
 
 /// The path of cargo-fuzz, installed if it is not there in the right version.
 pub(crate) fn cargo_fuzz() -> Result<PathBuf, String> {
-    installed("cargo-fuzz", CARGO_FUZZ)
+    installed("cargo-fuzz", CARGO_FUZZ, &["--version"])
 }
 
-fn installed(name: &str, wanted: &str) -> Result<PathBuf, String> {
+/// The path of cargo-mutants, installed if it is not there in the right version.
+pub(crate) fn cargo_mutants() -> Result<PathBuf, String> {
+    installed("cargo-mutants", CARGO_MUTANTS, &["mutants", "--version"])
+}
+
+fn installed(name: &str, wanted: &str, asked: &[&str]) -> Result<PathBuf, String> {
     let tools = target().join("tools");
     let program = tools.join("bin").join(name);
-    let found = version(&program.to_string_lossy());
+    let found = version(&program.to_string_lossy(), asked);
     let right = format!("{name} {wanted}");
     if found.is_none_or(|found| found.trim() != right) {
         // Unoptimised: it runs for seconds and would be optimised for minutes.

@@ -132,7 +132,6 @@ fn kind_of_v4(address: Ipv4Addr) -> Option<Kind> {
 
 fn kind_of_v6(address: Ipv6Addr) -> Option<Kind> {
     match address {
-        Ipv6Addr::UNSPECIFIED => return Some(Kind::Unspecified),
         Ipv6Addr::LOCALHOST => return Some(Kind::Loopback),
         _ if METADATA_V6.contains(&address) => return Some(Kind::Metadata),
         _ => {}
@@ -159,7 +158,10 @@ fn kind_of_v6(address: Ipv6Addr) -> Option<Kind> {
 /// The IPv4 address that packets to this IPv6 address end up at, or are said to; and whether that is
 /// all there is to it.
 fn embedded(address: Ipv6Addr) -> Option<(Ipv4Addr, bool)> {
-    let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
+    let v4 = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        Ipv4Addr::new(a, b, c, d)
+    };
     match address.segments() {
         // Compatible (RFC 4291 §2.5.5.1), mapped (§2.5.5.2), translated (RFC 2765), NAT64 (RFC 6052).
         [0, 0, 0, 0, 0, 0, high, low]
@@ -374,6 +376,16 @@ mod tests {
 
     fn kind(text: &str) -> Option<Kind> {
         kind_of(text.parse().unwrap())
+    }
+
+    #[test]
+    fn configuration_is_written_as_it_is_read() {
+        let network: Network = "10.1.0.0/16".parse().unwrap();
+        assert_eq!(String::from(network), "10.1.0.0/16");
+        for text in ["10.1.0.0/16", "private"] {
+            let opening: Opening = text.parse().unwrap();
+            assert_eq!(String::from(opening), text);
+        }
     }
 
     /// First and last address of every refused range, and their neighbours outside.

@@ -113,6 +113,10 @@ mod tests {
         let after = end + Duration::from_micros(1);
         clock.observe(ahead(after, 0), after, after);
         assert_eq!(clock.at(after), Some(ahead(after, 60)));
+        // The one after it began after its end, so it is not over yet.
+        let later = end + WINDOW;
+        clock.observe(ahead(later, 0), later, later);
+        assert_eq!(clock.at(later), Some(ahead(later, 60)));
 
         let mut clock = LogClock::default();
         let now = begin + ROUND_TRIP_MAX;

@@ -11,6 +11,7 @@ use crate::account::Token;
 use crate::event::TenantId;
 use crate::health::Health;
 use crate::log::{Record, Revision};
+use crate::time::Timestamp;
 use crate::topics::Role;
 use crate::webhook::{Tenant, Webhook, WebhookName, config_key};
 
@@ -42,6 +43,8 @@ pub struct Directory {
     by_id: HashMap<Uuid, Arc<Webhook>>,
     tokens: BTreeMap<Uuid, Versioned<Token>>,
     health: HashMap<Uuid, Health>,
+    /// Webhooks that are paused or disabled, and since when by the log's clock.
+    off: HashMap<Uuid, Timestamp>,
     unreadable: u64,
 }
 
@@ -101,7 +104,13 @@ impl Directory {
                 let new: Option<Versioned<Arc<Webhook>>> = read(record, revision, &invalid)?;
                 let about = new.as_ref().map(|new| new.value.key());
                 is_about(about.as_ref(), &config_key(&id, &name), &invalid)?;
+                let webhooks = self.webhook(&id, name.as_str());
+                let before = webhooks.map(|webhook| webhook.value.id);
+                let now = new.as_ref().map(|webhook| webhook.value.id);
                 self.put_webhook(id, name, new);
+                for webhook in before.into_iter().chain(now) {
+                    self.note_off(webhook, record.appended);
+                }
             }
             Role::Health => {
                 let id = Uuid::try_parse(&key).map_err(|error| invalid(error.to_string()))?;
@@ -115,6 +124,7 @@ impl Directory {
                     Some(health) => self.health.insert(id, health.value),
                     None => self.health.remove(&id),
                 };
+                self.note_off(id, record.appended);
             }
             _ => {
                 let id = Uuid::try_parse(&key).map_err(|error| invalid(error.to_string()))?;
@@ -154,6 +164,21 @@ impl Directory {
             self.by_id.remove(&old.value.id);
         }
         self.forget_if_empty(&tenant);
+    }
+
+    /// Notes whether nothing may be sent to a webhook since the record that was appended `at`.
+    fn note_off(&mut self, id: Uuid, at: Timestamp) {
+        let is_on = |webhook: &Arc<Webhook>| webhook.enabled && !self.is_disabled(webhook);
+        if self.by_id.get(&id).is_none_or(is_on) {
+            self.off.remove(&id);
+        } else {
+            self.off.entry(id).or_insert(at);
+        }
+    }
+
+    /// Since when a webhook is paused or disabled, by the log's clock; `None` when it is not.
+    pub fn off_since(&self, webhook: Uuid) -> Option<Timestamp> {
+        self.off.get(&webhook).copied()
     }
 
     fn forget_if_empty(&mut self, id: &TenantId) {
@@ -280,7 +305,6 @@ mod tests {
 
     use super::*;
     use crate::schedule::Schedule;
-    use crate::time::Timestamp;
     use crate::topics::{Partition, Topics, TopicsConfig};
 
     fn apply(
@@ -288,6 +312,16 @@ mod tests {
         role: Role,
         key: &str,
         value: Option<serde_json::Value>,
+    ) -> Result<(), InvalidConfig> {
+        apply_at(directory, role, key, value, 0)
+    }
+
+    fn apply_at(
+        directory: &mut Directory,
+        role: Role,
+        key: &str,
+        value: Option<serde_json::Value>,
+        second: i64,
     ) -> Result<(), InvalidConfig> {
         let topics = Topics::new(&TopicsConfig::default(), Schedule::default().tiers());
         let value = value.map(|value| value.to_string());
@@ -297,7 +331,7 @@ mod tests {
                 index: 0,
             },
             offset: 3,
-            appended: Timestamp::EPOCH,
+            appended: Timestamp::from_millis(second * 1000),
             key: Some(key.as_bytes()),
             headers: &[],
             value: value.as_deref().map(str::as_bytes),
@@ -381,6 +415,102 @@ mod tests {
         }
         apply(&mut directory, Role::Health, &id.to_string(), None).unwrap();
         assert!(directory.health.is_empty());
+    }
+
+    /// DL6: from the record that paused or disabled it, until it is neither.
+    #[test]
+    fn since_when_a_webhook_is_off() {
+        let mut directory = Directory::default();
+        let id = Uuid::from_u128(1);
+        let configured = |enabled: bool, generation: u64| {
+            let mut value = webhook(1, "a", "cdr", "*");
+            value["enabled"] = enabled.into();
+            value["generation"] = generation.into();
+            ("a/cdr".to_owned(), Role::Webhooks, Some(value))
+        };
+        let verdict = |state: &str| {
+            let value = json!({
+                "version": 1, "webhook": id, "tenant": "a", "generation": 0, "state": state,
+                "since": Timestamp::EPOCH, "reason": "",
+            });
+            (id.to_string(), Role::Health, Some(value))
+        };
+        let steps = [
+            (configured(true, 0), None),
+            (configured(false, 0), Some(1)),
+            (verdict("disabled"), Some(1)),
+            (configured(true, 0), Some(1)),
+            (verdict("healthy"), None),
+            (verdict("disabled"), Some(5)),
+            (configured(true, 1), None),
+            (configured(false, 1), Some(7)),
+            (("a/cdr".to_owned(), Role::Webhooks, None), None),
+        ];
+        for (second, ((key, role, value), off)) in (0..).zip(steps) {
+            apply_at(&mut directory, role, &key, value, second).unwrap();
+            let since = off.map(|second: i64| Timestamp::from_millis(second * 1000));
+            assert_eq!(directory.off_since(id), since, "{second}");
+        }
+        assert!(directory.off.is_empty());
+    }
+
+    #[test]
+    fn tokens_are_found_by_id_and_text() {
+        let mut directory = Directory::default();
+        let id = Uuid::from_u128(5);
+        let scopes = [crate::account::Scope::Publish].into();
+        let (token, text) = Token::issue(
+            id,
+            "ops".to_owned(),
+            None,
+            scopes,
+            Timestamp::EPOCH,
+            [7; 32],
+        );
+        let value = serde_json::to_value(&token).unwrap();
+        apply(&mut directory, Role::Accounts, &id.to_string(), Some(value)).unwrap();
+        assert_eq!(directory.token(id).unwrap().value, token);
+        assert_eq!(directory.verify_token(text.expose()), Some(&token));
+        let other = text.expose().replace('7', "8");
+        assert_eq!(directory.verify_token(&other), None);
+    }
+
+    /// A tenant is there as long as it or one of its webhooks is; either is found by all its names.
+    #[test]
+    fn tenants_and_webhooks_are_found_and_forgotten() {
+        let mut directory = Directory::default();
+        let id = TenantId::parse("a").unwrap();
+        let tenant = json!({
+            "version": 1, "id": "a", "title": "A", "created": Timestamp::EPOCH,
+            "updated": Timestamp::EPOCH,
+        });
+        apply(&mut directory, Role::Tenants, "a", Some(tenant)).unwrap();
+        for (number, name) in [(1, "cdr"), (2, "all")] {
+            let value = webhook(number, "a", name, "*");
+            apply(
+                &mut directory,
+                Role::Webhooks,
+                &format!("a/{name}"),
+                Some(value),
+            )
+            .unwrap();
+        }
+        assert_eq!(directory.tenant(&id).unwrap().value.id, id);
+        let found = |text: &str| {
+            let webhook = directory.webhook(&id, text)?;
+            Some(webhook.value.id.as_u128())
+        };
+        assert_eq!(found("cdr"), Some(1));
+        assert_eq!(found(&Uuid::from_u128(2).to_string()), Some(2));
+        assert_eq!(found(&Uuid::from_u128(3).to_string()), None);
+        assert_eq!(directory.webhook_count(), 2);
+        apply(&mut directory, Role::Tenants, "a", None).unwrap();
+        assert!(directory.tenant(&id).is_none());
+        for name in ["cdr", "all"] {
+            assert_eq!(directory.tenants.len(), 1);
+            apply(&mut directory, Role::Webhooks, &format!("a/{name}"), None).unwrap();
+        }
+        assert!(directory.tenants.is_empty());
     }
 
     #[test]

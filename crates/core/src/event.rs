@@ -12,6 +12,7 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
+use crate::check_invariant;
 use crate::time::Timestamp;
 
 pub use posted::Defaults;
@@ -272,8 +273,21 @@ impl Event {
         body.extend_from_slice(b",\"data\":");
         body.extend_from_slice(&self.data);
         body.push(b'}');
+        check_invariant!(
+            DL7,
+            ends_with_data(&body, &self.data),
+            "the body of event {} does not carry its data",
+            self.id
+        );
         body
     }
+}
+
+/// Whether a body ends with these data bytes, untouched.
+fn ends_with_data(body: &[u8], data: &[u8]) -> bool {
+    let before = body.strip_suffix(b"}");
+    let before = before.and_then(|body| body.strip_suffix(data));
+    before.is_some_and(|before| before.ends_with(b"\"data\":"))
 }
 
 /// An event's time.
@@ -502,6 +516,20 @@ mod tests {
         #[test]
         fn any_bytes_are_refused_or_accepted(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = parse_as(&bytes, None);
+        }
+    }
+
+    #[test]
+    fn a_body_without_its_data_is_noticed() {
+        let data = br#"{"a": 1}"#;
+        assert!(ends_with_data(br#"{"id":"x","data":{"a": 1}}"#, data));
+        for body in [
+            &br#"{"id":"x","data":{"a":1}}"#[..],
+            br#"{"id":"x","data":{"a": 1}"#,
+            br#"{"id":"x","dat":{"a": 1}}"#,
+            b"",
+        ] {
+            assert!(!ends_with_data(body, data));
         }
     }
 }

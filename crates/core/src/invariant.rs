@@ -59,7 +59,8 @@ pub fn violations(invariant: Invariant) -> u64 {
     VIOLATIONS[invariant as usize].load(Ordering::Relaxed)
 }
 
-/// Counts a violation that our code did not cause (lost by retention, say), and goes on.
+/// Counts a violation that our code need not have caused (records lost by retention, a process that
+/// stood still), or where a panic would hide another, and goes on.
 pub fn count(invariant: Invariant) {
     VIOLATIONS[invariant as usize].fetch_add(1, Ordering::Relaxed);
 }
@@ -91,6 +92,43 @@ mod tests {
     fn every_invariant_has_its_name() {
         for (index, invariant) in Invariant::ALL.into_iter().enumerate() {
             assert_eq!(invariant.as_str(), format!("DL{}", index + 1));
+        }
+    }
+
+    /// `docs/reliability.md` names the place where each is checked in production.
+    #[test]
+    fn the_page_says_where_each_is_checked() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        let read = |path: &str| std::fs::read_to_string(format!("{root}/{path}")).unwrap();
+        let page = read("docs/reliability.md");
+        let (_, table) = page.split_once("## Invariants in production").unwrap();
+        let rows: Vec<_> = table
+            .lines()
+            .filter(|line| line.starts_with("| DL"))
+            .collect();
+        assert_eq!(rows.len(), Invariant::ALL.len());
+        for (invariant, row) in Invariant::ALL.into_iter().zip(rows) {
+            let name = invariant.as_str();
+            assert!(row.starts_with(&format!("| {name} | ")), "{row}");
+            let files: Vec<_> = row
+                .split('`')
+                .filter(|part| part.starts_with("crates/"))
+                .collect();
+            assert!(!files.is_empty(), "{row}");
+            for file in files {
+                let source = read(file);
+                let counts = |macros: &str| {
+                    let words: String = source.split_whitespace().collect();
+                    words.contains(&format!("{macros}{name}"))
+                };
+                let checked = counts("check_invariant!(") || counts("count(Invariant::");
+                let by_path = counts("count(ringback_core::invariant::Invariant::");
+                let by_module = counts("invariant::count(Invariant::");
+                assert!(
+                    checked || by_path || by_module,
+                    "{file} does not check {name}"
+                );
+            }
         }
     }
 

@@ -298,6 +298,7 @@ fn event_partitions(topics: &Topics) -> usize {
 
 impl<L: Log, T: Transport> Drop for Dispatcher<L, T> {
     fn drop(&mut self) {
+        self.shared.gauge.close();
         self.stop.cancel();
         self.shared.gauge.wake_all();
         for task in &self.tasks {

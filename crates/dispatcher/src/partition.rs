@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use ringback_core::admission::{Class, Slots};
+use ringback_core::check_invariant;
+use ringback_core::invariant::{Invariant, count};
 use ringback_core::log::{Assignment, Offset, Waker};
 use ringback_core::topics::{Partition, Role};
 use ringback_core::tracker::Tracker;
@@ -20,6 +22,8 @@ pub(crate) struct Owned {
     /// Something finished since the last commit.
     pub(crate) dirty: AtomicBool,
     owned: RwLock<bool>,
+    /// The same without a lock, for whoever checks while it is held.
+    given_up: AtomicBool,
     pub(crate) gauge: Arc<Gauge>,
 }
 
@@ -29,6 +33,8 @@ pub(crate) struct Gauge {
     /// Set by an intake that left records unread for want of room.
     starving: AtomicBool,
     wakers: Mutex<Vec<Waker>>,
+    /// The process ends: what it was doing is left to others.
+    closing: AtomicBool,
 }
 
 impl Gauge {
@@ -37,7 +43,13 @@ impl Gauge {
             slots: Mutex::new(Slots::new(slots)),
             starving: AtomicBool::new(false),
             wakers: Mutex::default(),
+            closing: AtomicBool::new(false),
         })
+    }
+
+    /// What is dropped from now on is left to the next owner.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
     }
 
     pub(crate) fn add_waker(&self, waker: Waker) {
@@ -97,6 +109,7 @@ impl Owned {
             in_flight: AtomicUsize::new(0),
             dirty: AtomicBool::new(false),
             owned: RwLock::new(true),
+            given_up: AtomicBool::new(false),
             gauge,
         })
     }
@@ -110,7 +123,19 @@ impl Owned {
 
     /// It belongs to somebody else from now on.
     pub(crate) fn give_up(&self) {
-        *self.owned.write() = false;
+        let mut owned = self.owned.write();
+        *owned = false;
+        self.given_up.store(true, Ordering::Release);
+    }
+
+    /// Something is written for it now: only while it is [held](Self::hold).
+    pub(crate) fn check_written(&self) {
+        check_invariant!(
+            DL8,
+            !self.given_up.load(Ordering::Acquire),
+            "something is written for {:?}, which was given up",
+            self.partition
+        );
     }
 
     pub(crate) fn is_owned(&self) -> bool {
@@ -142,8 +167,23 @@ impl Work {
 
     /// One delivery has a durable outcome (invariant DL3).
     pub(crate) fn settled(&self) {
-        if self.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.owned.tracker.lock().finish(self.offset);
+        let remaining = self.remaining.fetch_sub(1, Ordering::AcqRel);
+        check_invariant!(
+            DL3,
+            (1..=self.deliveries).contains(&remaining),
+            "more deliveries of {:?}@{} ended than there are",
+            self.owned.partition,
+            self.offset
+        );
+        if remaining == 1 {
+            let finished = self.owned.tracker.lock().finish(self.offset);
+            check_invariant!(
+                DL3,
+                finished,
+                "{:?}@{} ended, but was not begun",
+                self.owned.partition,
+                self.offset
+            );
             self.owned.dirty.store(true, Ordering::Release);
         }
     }
@@ -151,9 +191,96 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
+        let unsettled = self.remaining.load(Ordering::Acquire);
+        // Ours, and nobody works on it any more: it would wait for the next owner, and block commits.
+        if unsettled > 0
+            && !self.owned.given_up.load(Ordering::Acquire)
+            && !self.owned.gauge.closing.load(Ordering::Acquire)
+        {
+            count(Invariant::DL1);
+            tracing::error!(
+                partition = ?self.owned.partition,
+                offset = self.offset,
+                unsettled,
+                "deliveries were dropped without an outcome (DL1); restart this dispatcher to have them done"
+            );
+        }
         self.owned.in_flight.fetch_sub(1, Ordering::AcqRel);
         self.owned
             .gauge
             .give_back(self.owned.class, self.deliveries);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use ringback_core::catalogue::Family;
+    use ringback_core::invariant::violations;
+    use ringback_core::schedule::Schedule;
+    use ringback_core::topics::{Topics, TopicsConfig};
+    use ringback_core::tracker::Begin;
+
+    use super::*;
+
+    fn owned() -> Arc<Owned> {
+        let topics = Topics::new(&TopicsConfig::default(), Schedule::default().tiers());
+        let role = Role::Events(Family::Cdr);
+        let assignment = Assignment {
+            partition: Partition {
+                topic: topics.find(role).unwrap(),
+                index: 0,
+            },
+            committed: None,
+            log_start: 0,
+        };
+        Owned::new(&assignment, role, Class::Cdr, Gauge::new(100))
+    }
+
+    fn panics(act: impl FnOnce()) -> bool {
+        catch_unwind(AssertUnwindSafe(act)).is_err()
+    }
+
+    /// Of two deliveries, one is dropped: while the partition is ours, that is a loss.
+    #[test]
+    fn a_dropped_delivery_is_counted() {
+        let dropped = |end: fn(&Owned)| {
+            let owned = owned();
+            let before = violations(Invariant::DL1);
+            let work = Work::begin(&owned, 0, 2);
+            end(&owned);
+            drop(work);
+            assert_eq!(owned.gauge.used(Class::Cdr), 0);
+            violations(Invariant::DL1) - before
+        };
+        assert_eq!(dropped(|_| {}), 1);
+        assert_eq!(dropped(Owned::give_up), 0);
+        assert_eq!(dropped(|owned| owned.gauge.close()), 0);
+    }
+
+    #[test]
+    fn an_offset_that_ends_twice_is_counted() {
+        let owned = owned();
+        assert_eq!(owned.tracker.lock().begin(0), Begin::New);
+        let work = Work::begin(&owned, 0, 1);
+        work.settled();
+        let before = violations(Invariant::DL3);
+        assert!(panics(|| work.settled()));
+        // One that was never begun ends.
+        let other = Work::begin(&owned, 7, 1);
+        assert!(panics(|| other.settled()));
+        assert_eq!(violations(Invariant::DL3), before + 2);
+    }
+
+    #[test]
+    fn what_is_written_after_a_revoke_is_counted() {
+        let owned = owned();
+        owned.check_written();
+        owned.give_up();
+        assert!(owned.hold().is_none());
+        let before = violations(Invariant::DL8);
+        assert!(panics(|| owned.check_written()));
+        assert_eq!(violations(Invariant::DL8), before + 1);
     }
 }

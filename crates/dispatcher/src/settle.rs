@@ -372,6 +372,7 @@ impl<L: Log> Settler<L> {
         let Some(topic) = self.topics.find(role) else {
             return;
         };
+        settling.work.owned.check_written();
         let key = parking
             .is_some()
             .then(|| delivery.webhook.as_hyphenated().to_string());

@@ -75,6 +75,7 @@ impl<L: Log, T: Transport> Stepped<L, T> {
 
 impl<L: Log, T: Transport> Drop for Stepped<L, T> {
     fn drop(&mut self) {
+        self.shared.gauge.close();
         for task in &self.tasks {
             task.abort();
         }

@@ -119,7 +119,8 @@ pub(super) fn run(world: &mut World) {
         let wait = plan.wait(world);
         world.until(world.now() + wait);
     }
-    come_to_rest(world);
+    let healed = world.dice.roll(2) == 0;
+    come_to_rest(world, healed);
 }
 
 /// Bursts over a day, and receivers that fail for hours.
@@ -139,7 +140,8 @@ pub(super) fn day(world: &mut World) {
         events(world, BURST);
         world.until(world.now() + wait);
     }
-    come_to_rest(world);
+    let healed = world.dice.roll(2) == 0;
+    come_to_rest(world, healed);
 }
 
 /// A dispatcher's time of day is set to an hour later, and back, while retries wait.
@@ -158,17 +160,17 @@ pub(super) fn clock_is_set(world: &mut World) {
         let time = world.machines[0].host.time();
         time.set_skew(hours * 3_600_000_000);
     }
-    come_to_rest(world);
+    come_to_rest(world, false);
 }
 
-fn come_to_rest(world: &mut World) {
+fn come_to_rest(world: &mut World, healed: bool) {
     world.oracle.did("healed", &[], format_args!("everything"));
     world.sim.chances(Chances::default());
     world.sim.away(false);
     for topic in ["ringback.webhooks", "ringback.health"] {
         world.sim.release(topic);
     }
-    if world.dice.roll(2) == 0 {
+    if healed {
         world.setting.receivers.heal();
     }
     for at in 0..world.machines.len() {

@@ -403,9 +403,8 @@ fn replays_end_whatever_becomes_of_their_webhook() {
 fn replays_in_larger_bounds() {
     if long() {
         let large = Protocol {
-            deliveries: 2,
             changes: 3,
-            seconds: 9,
+            seconds: 11,
             ..small(Bug::None)
         };
         holds("replay_long", large);

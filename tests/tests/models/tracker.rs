@@ -394,7 +394,7 @@ fn the_tracker_survives_crashes_rebalances_and_lost_answers() {
     holds("tracker", SMALL);
 }
 
-/// Two partitions of four records each and one crash; and every fault with three records.
+/// Two partitions of three records each and one crash; and every fault with three records.
 #[test]
 fn the_tracker_in_larger_bounds() {
     if !long() {
@@ -402,7 +402,7 @@ fn the_tracker_in_larger_bounds() {
     }
     let crash = Protocol {
         partitions: 2,
-        records: 4,
+        records: 3,
         expulsions: 0,
         revocations: 0,
         failures: 0,

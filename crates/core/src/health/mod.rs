@@ -108,3 +108,71 @@ pub fn charge(attempt: &Attempt) -> Option<bool> {
     }
     Some(attempt.next == crate::record::DELIVERED)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::EventName;
+    use crate::record::{DELIVERED, VERSION};
+
+    #[test]
+    fn states_have_the_names_that_records_carry() {
+        for state in [State::Healthy, State::Failing, State::Disabled] {
+            let json = serde_json::to_string(&state).unwrap();
+            assert_eq!(json, format!("\"{state}\""));
+        }
+    }
+
+    #[test]
+    fn only_a_disablement_of_its_own_generation_disables() {
+        for (state, generation, disables) in [
+            (State::Disabled, 3, true),
+            (State::Disabled, 2, false),
+            (State::Failing, 3, false),
+        ] {
+            let health = Health {
+                version: HEALTH_VERSION,
+                webhook: Uuid::from_u128(1),
+                tenant: TenantId::parse("acme").unwrap(),
+                generation,
+                state,
+                since: Timestamp::EPOCH,
+                reason: String::new(),
+            };
+            assert_eq!(health.disables(3), disables);
+        }
+    }
+
+    #[test]
+    fn receivers_are_charged_for_their_own_faults() {
+        for (outcome, next, charged) in [
+            ("status", DELIVERED, Some(true)),
+            ("status", "retry.32s", Some(false)),
+            ("timeout", "exhausted", Some(false)),
+            ("resolver", "retry.32s", None),
+            ("proxy", "retry.32s", None),
+        ] {
+            let attempt = Attempt {
+                version: VERSION,
+                event: Uuid::nil(),
+                name: EventName::parse("cdr.completed").unwrap(),
+                tenant: TenantId::parse("acme").unwrap(),
+                webhook: Uuid::from_u128(1),
+                generation: 0,
+                run: 0,
+                attempt: 0,
+                started: Timestamp::EPOCH,
+                duration_ms: 1,
+                outcome: outcome.to_owned(),
+                status: None,
+                error: None,
+                response: None,
+                next: next.to_owned(),
+                late: false,
+                dispatcher: "d".to_owned(),
+                trace: None,
+            };
+            assert_eq!(charge(&attempt), charged, "{outcome}");
+        }
+    }
+}

@@ -118,3 +118,101 @@ impl HealthPolicy {
         (self.memory() / 120).max(Duration::from_millis(1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The last value that each rule allows, and the first that it does not.
+    #[test]
+    fn each_number_has_its_rule() {
+        let policy = HealthPolicy::default();
+        let moment = Duration::from_millis(1);
+        let day = 24 * HOUR;
+        type Change = fn(&mut HealthPolicy, bool);
+        let rules: [(&str, Change); 5] = [
+            ("failed_percent", |p, bad| {
+                p.failed_percent = if bad { 50 } else { 51 }
+            }),
+            ("failed_percent", |p, bad| {
+                p.failed_percent = if bad { 101 } else { 100 }
+            }),
+            ("attempts", |p, bad| p.attempts = if bad { 1 } else { 2 }),
+            ("slow_attempts", |p, bad| {
+                p.slow_attempts = if bad { 1 } else { 2 }
+            }),
+            ("silence", |p, bad| {
+                p.silence = Duration::from_millis(u64::from(!bad))
+            }),
+        ];
+        for (key, change) in rules {
+            for bad in [false, true] {
+                let mut policy = policy;
+                change(&mut policy, bad);
+                let problems = policy.problems();
+                let keys: Vec<_> = problems.iter().map(|problem| problem.key).collect();
+                assert_eq!(keys, if bad { vec![key] } else { vec![] });
+            }
+        }
+        let lasting = |window, silence, slow_window| {
+            let policy = HealthPolicy {
+                window,
+                silence,
+                slow_window,
+                ..policy
+            };
+            let problems = policy.problems();
+            problems
+                .iter()
+                .map(|problem| problem.key)
+                .collect::<Vec<_>>()
+        };
+        assert!(lasting(day, day, day).is_empty());
+        assert_eq!(lasting(day, day + moment, day), ["silence"]);
+        assert_eq!(lasting(day + moment, day, day), ["slow_window"]);
+        assert!(lasting(day, day, 30 * day).is_empty());
+        assert_eq!(lasting(day, day, 30 * day + moment), ["slow_window"]);
+        assert_eq!(lasting(Duration::ZERO, moment, day), ["window", "silence"]);
+    }
+
+    #[test]
+    fn memory_and_buckets_follow_from_the_windows() {
+        let policy = HealthPolicy::default();
+        assert_eq!(policy.memory(), 120 * HOUR);
+        assert_eq!(policy.bucket(), HOUR);
+        let window = Duration::from_secs(12);
+        let short = HealthPolicy {
+            window,
+            slow_window: Duration::from_secs(6),
+            ..policy
+        };
+        assert_eq!(short.memory(), window);
+        assert_eq!(short.bucket(), Duration::from_millis(100));
+        let shortest = HealthPolicy {
+            window: Duration::from_millis(2),
+            slow_window: Duration::from_millis(2),
+            ..policy
+        };
+        assert_eq!(shortest.bucket(), Duration::from_millis(1));
+    }
+
+    #[test]
+    fn half_of_the_evidence_is_half_of_each_number() {
+        let half = HealthPolicy::default().half();
+        let expected = HealthPolicy {
+            window: 12 * HOUR,
+            failed_percent: 95,
+            attempts: 25,
+            silence: 3 * HOUR,
+            slow_window: 60 * HOUR,
+            slow_attempts: 6,
+        };
+        assert_eq!(half, expected);
+        let odd = HealthPolicy {
+            attempts: 5,
+            slow_attempts: 3,
+            ..half
+        };
+        assert_eq!((odd.half().attempts, odd.half().slow_attempts), (3, 2));
+    }
+}

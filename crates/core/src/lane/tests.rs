@@ -1,5 +1,7 @@
 //! The policy of a lane, by example and by property.
 
+mod edges;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,9 +1,12 @@
 //! One request of an attempt, and its answer.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{HeaderMap, RETRY_AFTER};
+use ringback_core::check_invariant;
+use ringback_core::target::Reach;
 use ringback_core::time::Timestamp;
 use ringback_core::verdict::{Outcome, parse_retry_after};
 
@@ -58,6 +61,16 @@ pub(super) struct Answer {
     pub(super) headers: HeaderMap,
 }
 
+/// Whoever answered is at an address that is open.
+fn check_dialled(reach: &Reach, address: Option<SocketAddr>) {
+    let refused = address.and_then(|address| reach.check_addresses("it", [address]).err());
+    check_invariant!(
+        DL9,
+        refused.is_none(),
+        "a request left for an address that is not open: {refused:?}"
+    );
+}
+
 impl Http {
     pub(super) async fn post(&self, post: &Post) -> Result<Answer, Unsendable> {
         let request = post
@@ -75,6 +88,9 @@ impl Http {
                 };
             }
         };
+        if self.proxy.is_none() {
+            check_dialled(&self.reach, response.remote_addr());
+        }
         let (outcome, error) = match (response.status().as_u16(), &self.proxy) {
             // The proxy wants to know who we are: the receiver knows nothing of it.
             (407, Some(proxy)) => (Outcome::Proxy, Some(proxy.refusal().to_owned())),
@@ -123,5 +139,23 @@ impl Http {
             }
             outcome => outcome,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringback_core::invariant::{Invariant, violations};
+
+    use super::*;
+
+    #[test]
+    fn an_answer_from_a_forbidden_address_is_counted() {
+        let reach = Reach::default();
+        check_dialled(&reach, None);
+        check_dialled(&reach, Some(([203, 0, 114, 1], 443).into()));
+        let before = violations(Invariant::DL9);
+        let metadata = Some(([169, 254, 169, 254], 80).into());
+        assert!(std::panic::catch_unwind(|| check_dialled(&reach, metadata)).is_err());
+        assert_eq!(violations(Invariant::DL9), before + 1);
     }
 }
