@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ringback_admin::AdminState;
 use ringback_core::address::Opening;
 use ringback_core::health::HealthPolicy;
-use ringback_core::log::Log;
+use ringback_core::log::{Log, Revision};
 use ringback_core::lookup::Lookup;
 use ringback_core::schedule::Schedule;
 use ringback_core::secret::KeyRing;
@@ -227,7 +227,26 @@ impl<L: Log> Rig<L> {
             (200..300).contains(&status),
             "{method} {path}: {status} {answer}"
         );
+        self.heard_of(&answer).await;
         answer
+    }
+
+    /// Waits until the dispatcher knows of a webhook's change: an event that is accepted within its
+    /// first 2 s may still meet the webhook as it was (docs/contract.md).
+    async fn heard_of(&self, changed: &Value) {
+        let (Some(dispatcher), Some(revision)) = (&self.dispatcher, changed["revision"].as_i64())
+        else {
+            return;
+        };
+        if changed["subscription"].is_null() {
+            return;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let (directory, revision) = (dispatcher.directory(), Revision(revision));
+        while !directory.wait_applied(Role::Webhooks, revision, Duration::ZERO) {
+            assert!(Instant::now() < deadline, "not heard of {changed}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Calls the admin API.

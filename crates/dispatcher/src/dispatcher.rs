@@ -262,6 +262,11 @@ impl<L: Log, T: Transport> Dispatcher<L, T> {
         Ok(dispatcher)
     }
 
+    /// The configuration as this dispatcher knows it.
+    pub fn directory(&self) -> &LiveDirectory {
+        &self.shared.directory
+    }
+
     /// Requests in flight.
     pub fn in_flight(&self) -> usize {
         self.shared.lanes.in_flight()
