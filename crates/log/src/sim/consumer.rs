@@ -115,6 +115,10 @@ impl SimConsumer {
             if !group.is_some_and(ours) {
                 continue;
             }
+            if engine.stepped {
+                // There may be more: whoever takes the turns takes another.
+                state.version += 1;
+            }
             drop(state);
             self.owned[turn].position = position;
             served = true;
