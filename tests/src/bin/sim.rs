@@ -18,6 +18,10 @@ use std::time::{Duration, Instant};
 use ringback_tests::pipeline::bugs::Bug;
 use ringback_tests::pipeline::{Story, Told, day, tell};
 
+/// As in the product.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Within so many stories every planted bug must show.
 const FOUND_WITHIN: u64 = 200;
 /// How often progress is remembered.
