@@ -86,8 +86,8 @@ mod tests {
             Duration::ZERO,
             Duration::ZERO,
         );
-        for minute in 1..20 {
-            let now = Duration::from_secs(60 * minute);
+        for times in 1..20 {
+            let now = Duration::from_secs(61 * times);
             clock.observe(START + now, now, now);
         }
         let now = Duration::from_secs(1200);
