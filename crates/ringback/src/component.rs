@@ -250,7 +250,12 @@ impl Running {
                 .map_err(Failure::new)?;
             let dir = config.log.local.dir.join("projection");
             let clock = ringback_log::system_clock();
-            if let Some(projection) = Projection::new(&config.admin.projection, &dir, clock) {
+            let name = match config.log.engine {
+                Engine::Local => "local".to_owned(),
+                Engine::Kafka => format!("kafka {}", config.topics.prefix),
+            };
+            let of = &config.admin.projection;
+            if let Some(projection) = Projection::new(of, &name, &dir, clock) {
                 let (log, started) = (log.clone(), projection.clone());
                 self.projecting = Some(blocking(move || started.start(&log)).await?);
                 state.show(projection);

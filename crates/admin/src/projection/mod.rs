@@ -55,6 +55,7 @@ pub struct Projection(Arc<Inner>);
 
 struct Inner {
     database: Box<dyn Database>,
+    log: String,
     config: ProjectionConfig,
     clock: Clock,
     state: Mutex<State>,
@@ -119,15 +120,17 @@ pub(crate) struct Status {
 }
 
 impl Projection {
-    /// The projection as configured, or `None`; `dir` unless the configuration says another. The
-    /// database is not touched yet.
-    pub fn new(config: &ProjectionConfig, dir: &Path, clock: Clock) -> Option<Self> {
+    /// The projection as configured, or `None`, of the log with this name: what was read of another
+    /// is dropped. It is in `dir` unless the configuration says otherwise. The database is not touched
+    /// yet.
+    pub fn new(config: &ProjectionConfig, log: &str, dir: &Path, clock: Clock) -> Option<Self> {
         let database = match config.engine {
             Engine::None => return None,
             Engine::Sqlite => Sqlite::new(config.dir.as_deref().unwrap_or(dir)),
         };
         Some(Self(Arc::new(Inner {
             database: Box::new(database),
+            log: log.to_owned(),
             config: config.clone(),
             clock,
             state: Mutex::default(),
@@ -169,8 +172,17 @@ impl Projection {
         })
     }
 
+    /// Until when everything was projected; `None` before that is known.
+    pub fn as_of(&self) -> Option<Timestamp> {
+        self.0.state.lock().told.as_of
+    }
+
     fn config(&self) -> &ProjectionConfig {
         &self.0.config
+    }
+
+    fn log(&self) -> &str {
+        &self.0.log
     }
 
     fn database(&self) -> &dyn Database {

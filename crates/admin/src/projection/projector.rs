@@ -12,7 +12,7 @@ use super::engine::{Session, StoreError};
 use super::rows::{Batch, Position, Topic};
 use super::sampling::Sampling;
 use super::slice::Slice;
-use super::write::{self, Written};
+use super::write::{self, Positions, Written};
 use super::{Projection, Told};
 
 /// Offsets that are read of a partition in one turn. A parked record has its event's data, which is
@@ -163,14 +163,15 @@ impl<R: Reader> Projector<R> {
             return Ok(Turn::Standby);
         }
         if rebuild {
-            let all = session.slices()?;
-            session.drop_slices(&all)?;
-            (self.next, self.current) = (None, None);
-            self.told = Told::default();
-            tracing::info!("the projection is rebuilt from the log");
+            self.drop_all(session)?;
         }
         if self.next.is_none() {
-            let found = write::positions(session)?;
+            let mut found = write::positions(session)?;
+            // Positions in another log mean nothing in this one.
+            if found.logs.iter().any(|log| log != self.projection.log()) {
+                self.drop_all(session)?;
+                found = Positions::default();
+            }
             self.told.set(&found);
             self.next = Some(found.next);
             self.current = None;
@@ -185,6 +186,15 @@ impl<R: Reader> Projector<R> {
         self.flush(session, began, more)?;
         self.told.behind = behind;
         Ok(if more { Turn::More } else { Turn::AtEnd })
+    }
+
+    fn drop_all(&mut self, session: &mut dyn Session) -> Result<(), StoreError> {
+        let all = session.slices()?;
+        session.drop_slices(&all)?;
+        (self.next, self.current) = (None, None);
+        self.told = Told::default();
+        tracing::info!("the projection is built anew from the log");
+        Ok(())
     }
 
     /// Reads a piece of a partition, and writes when there is enough. How many offsets are left.
@@ -320,7 +330,7 @@ impl<R: Reader> Projector<R> {
                 });
             }
         }
-        match write::write(session, &batch, as_of)? {
+        match write::write(session, &batch, self.projection.log(), as_of)? {
             Written::Now => {}
             Written::Before => {
                 let doing = format!("writing to slice {}", batch.slice);

@@ -1,7 +1,7 @@
 //! Writing batches, and where they end.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use ringback_core::log::Offset;
 use ringback_core::time::Timestamp;
@@ -13,6 +13,8 @@ use super::rows::{Batch, Position, Topic};
 const ROWS: usize = 64;
 /// The name under which positions have the time up to which everything was read.
 const AS_OF: &str = "as_of";
+/// Beginning of the name under which they have the log that was read.
+const LOG: &str = "log ";
 
 /// How far everything was read.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -25,6 +27,8 @@ pub(crate) struct Positions {
     pub(crate) unreadable: u64,
     /// What was appended before is there; `None`: nothing is known.
     pub(crate) as_of: Option<Timestamp>,
+    /// The names of the logs that were read: one.
+    pub(crate) logs: BTreeSet<String>,
 }
 
 /// What became of a batch.
@@ -50,6 +54,10 @@ pub(crate) fn positions(session: &mut dyn Session) -> Result<Positions, StoreErr
                     .max(Some(Timestamp::from_micros(next.int())));
                 continue;
             }
+            if let Some(log) = topic.text().strip_prefix(LOG) {
+                positions.logs.insert(log.to_owned());
+                continue;
+            }
             positions.lost += u64::try_from(lost.int()).unwrap_or(0);
             positions.unreadable += u64::try_from(unreadable.int()).unwrap_or(0);
             let known = Topic::ALL
@@ -68,8 +76,10 @@ pub(crate) fn positions(session: &mut dyn Session) -> Result<Positions, StoreErr
 pub(crate) fn write(
     session: &mut dyn Session,
     batch: &Batch,
+    log: &str,
     as_of: Option<Timestamp>,
 ) -> Result<Written, StoreError> {
+    let log = format!("{LOG}{log}");
     let mut written = Written::Now;
     session.write(batch.slice, &mut |statements| {
         if was_written(statements, &batch.positions)? {
@@ -83,20 +93,23 @@ pub(crate) fn write(
         for (&(topic, part), position) in &batch.positions {
             put_position(statements, topic.name(), part, position)?;
         }
+        put_position(statements, &log, 0, &mark(0))?;
         match as_of {
-            Some(as_of) => {
-                let position = Position {
-                    from: 0,
-                    next: as_of.as_micros(),
-                    lost: 0,
-                    unreadable: 0,
-                };
-                put_position(statements, AS_OF, 0, &position)
-            }
+            Some(as_of) => put_position(statements, AS_OF, 0, &mark(as_of.as_micros())),
             None => Ok(()),
         }
     })?;
     Ok(written)
+}
+
+/// A position that is none.
+fn mark(next: Offset) -> Position {
+    Position {
+        from: 0,
+        next,
+        lost: 0,
+        unreadable: 0,
+    }
 }
 
 fn was_written(
@@ -118,7 +131,7 @@ fn was_written(
 
 fn put_position(
     statements: &mut dyn Statements,
-    topic: &'static str,
+    topic: &str,
     part: u32,
     position: &Position,
 ) -> Result<(), StoreError> {

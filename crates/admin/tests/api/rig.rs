@@ -82,7 +82,8 @@ impl Rig {
     /// Starts a projection to this directory.
     pub(crate) fn project(&mut self, files: &Path) {
         let clock = ringback_log::system_clock();
-        let projection = Projection::new(&ProjectionConfig::default(), files, clock).unwrap();
+        let projection =
+            Projection::new(&ProjectionConfig::default(), "test", files, clock).unwrap();
         self.projecting = Some(projection.start(&self.log).unwrap());
         (self.show)(projection);
     }

@@ -2,6 +2,7 @@
 //! [`all`]. Whoever tests a database hands it in.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a suite of tests")]
 
+pub mod bulk;
 mod fake;
 mod pages;
 mod trouble;
@@ -48,16 +49,21 @@ struct Bench {
 
 impl Bench {
     fn new(config: ProjectionConfig) -> Self {
-        Self::on(FakeLog::new(), config, Arc::new(AtomicI64::new(START)))
+        Self::on(
+            FakeLog::new(),
+            "fake",
+            config,
+            Arc::new(AtomicI64::new(START)),
+        )
     }
 
-    fn on(log: FakeLog, config: ProjectionConfig, clock: Arc<AtomicI64>) -> Self {
+    fn on(log: FakeLog, name: &str, config: ProjectionConfig, clock: Arc<AtomicI64>) -> Self {
         let (now, steady) = (clock.clone(), clock.clone());
         let time = Clock::new(
             move || Timestamp::from_micros(now.load(Ordering::SeqCst)),
             move || Duration::from_micros(u64::try_from(steady.load(Ordering::SeqCst)).unwrap()),
         );
-        let projection = Projection::new(&config, "unused".as_ref(), time).unwrap();
+        let projection = Projection::new(&config, name, "unused".as_ref(), time).unwrap();
         let projector = Projector::of(projection.clone(), log.clone(), log.partitions());
         Self {
             log,
@@ -70,7 +76,8 @@ impl Bench {
 
     /// Another process on the same log and database.
     fn beside(&self) -> Self {
-        Self::on(self.log.clone(), self.config.clone(), self.clock.clone())
+        let clock = self.clock.clone();
+        Self::on(self.log.clone(), "fake", self.config.clone(), clock)
     }
 
     fn now(&self) -> Timestamp {

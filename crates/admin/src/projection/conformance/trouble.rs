@@ -6,8 +6,8 @@ use ringback_core::log::Reader as _;
 use ringback_core::time::Timestamp;
 use uuid::Uuid;
 
-use super::fake::{attempt, delivery};
-use super::{Bench, Fresh};
+use super::fake::{FakeLog, attempt, delivery};
+use super::{Bench, Fresh, START};
 use crate::projection::engine::Value;
 use crate::projection::pages::{self, Query, Wanted};
 use crate::projection::projector::Turn;
@@ -88,7 +88,7 @@ pub(super) fn a_batch_that_is_repeated_changes_nothing(fresh: Fresh<'_>) {
     assert_eq!(failed.unwrap_err().reason, "killed");
     let as_of = Some(bench.now());
     for expected in [Written::Now, Written::Before, Written::Before] {
-        let written = write::write(session.as_mut(), &batch, as_of).unwrap();
+        let written = write::write(session.as_mut(), &batch, "fake", as_of).unwrap();
         assert_eq!(written, expected);
         assert_eq!(events(&bench).len(), 100);
         assert_eq!(counted(&bench), 100);
@@ -125,6 +125,7 @@ pub(super) fn retention_drops_slices_and_keeps_positions(fresh: Fresh<'_>) {
     // What is too old is not taken up by another, and counted as nothing.
     let mut other = Bench::on(
         bench.log.clone(),
+        "fake",
         ProjectionConfig {
             retention: 2 * DAY,
             ..fresh()
@@ -181,6 +182,17 @@ pub(super) fn another_log_is_told_apart(fresh: Fresh<'_>) {
     bench.catch_up();
     assert!(bench.projection.status().failing.is_none());
     assert_eq!(events(&bench), [5, 4, 3, 2, 1, 0]);
+    // One with another name is no trouble, however long it is.
+    let (config, clock) = (bench.config.clone(), bench.clock.clone());
+    drop(bench);
+    let log = FakeLog::new();
+    for number in 100..120 {
+        log.attempt(Timestamp::from_micros(START), &attempt(1, number, 0, 200));
+    }
+    let mut moved = Bench::on(log, "another", config, clock);
+    moved.catch_up();
+    assert_eq!(events(&moved), (100..120).rev().collect::<Vec<_>>());
+    assert_eq!(counted(&moved), 20);
 }
 
 pub(super) fn another_takes_over(fresh: Fresh<'_>) {

@@ -15,7 +15,7 @@ async fn the_projection_says_how_it_is_and_is_rebuilt() {
     let files = rig.dir.path().join("projection");
     let clock = ringback_log::system_clock();
     let config = ProjectionConfig::default();
-    let projection = Projection::new(&config, &files, clock).unwrap();
+    let projection = Projection::new(&config, "test", &files, clock).unwrap();
     rig.state.show(projection.clone());
     let projecting = projection.start(&rig.log).unwrap();
     let until = async |state: &str| {
