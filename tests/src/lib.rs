@@ -17,6 +17,7 @@ mod debian;
 pub mod installation;
 pub mod kafka;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod receiver;

@@ -9,6 +9,7 @@ mod config;
 pub mod conformance;
 mod engine;
 pub(crate) mod pages;
+mod postgres;
 mod projector;
 mod rows;
 mod sampling;
@@ -25,10 +26,11 @@ use parking_lot::{Condvar, Mutex};
 use ringback_core::log::{Log, LogError};
 use ringback_core::time::{Clock, Timestamp};
 
-pub use self::config::{Engine, ProjectionConfig};
+pub use self::config::{Engine, ProjectionConfig, Url};
 pub(crate) use self::engine::StoreError;
 use self::engine::{Database, Session};
 pub(crate) use self::pages::{Cursor, Entry, EventRows, Query, Wanted};
+use self::postgres::Postgres;
 use self::projector::{Projector, Turn};
 pub(crate) use self::rows::{BOUNDS_MS, CLASSES, LABELS, Tally, code_of, minute_start, place};
 use self::sqlite::Sqlite;
@@ -124,12 +126,14 @@ impl Projection {
     /// is dropped. It is in `dir` unless the configuration says otherwise. The database is not touched
     /// yet.
     pub fn new(config: &ProjectionConfig, log: &str, dir: &Path, clock: Clock) -> Option<Self> {
-        let database = match config.engine {
+        let database: Box<dyn Database> = match config.engine {
             Engine::None => return None,
-            Engine::Sqlite => Sqlite::new(config.dir.as_deref().unwrap_or(dir)),
+            Engine::Sqlite => Box::new(Sqlite::new(config.dir.as_deref().unwrap_or(dir))),
+            // A URL that cannot be read is refused with the configuration.
+            Engine::Postgres => Box::new(Postgres::new(&config.url.parse().unwrap_or_default())),
         };
         Some(Self(Arc::new(Inner {
-            database: Box::new(database),
+            database,
             log: log.to_owned(),
             config: config.clone(),
             clock,

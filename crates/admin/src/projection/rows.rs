@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use ringback_core::event::TenantId;
 use ringback_core::log::{Offset, Record};
 use ringback_core::record::{Attempt, DELIVERED, Reason, decode_delivery, header};
 use ringback_core::time::Timestamp;
@@ -235,7 +236,7 @@ impl Batch {
             appended: record.appended.as_micros(),
             webhook: Uuid::try_parse(text(header::WEBHOOK)?).ok()?,
             event: Uuid::try_parse(text(header::ID)?).ok()?,
-            tenant: text(header::TENANT)?.to_owned(),
+            tenant: TenantId::parse(text(header::TENANT)?).ok()?.to_string(),
             run: text(header::RUN)?.parse().ok().map(|run: u32| run.into())?,
         });
         Some(())

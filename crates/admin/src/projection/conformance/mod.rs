@@ -35,6 +35,11 @@ pub fn all(fresh: Fresh<'_>) {
     trouble::rebuilding_gives_the_same(fresh);
 }
 
+/// A server that ends and comes back, as these have it.
+pub fn outage(config: ProjectionConfig, end: &mut dyn FnMut(), begin: &mut dyn FnMut()) {
+    trouble::a_server_that_ends_is_waited_for(config, end, begin);
+}
+
 /// Noon of a day.
 const START: i64 = 1_795_262_400_000_000;
 

@@ -14,7 +14,7 @@ use crate::projection::projector::Turn;
 use crate::projection::rows::{Batch, Position, Topic};
 use crate::projection::slice::Slice;
 use crate::projection::write::{self, Written};
-use crate::projection::{ProjectionConfig, StoreError};
+use crate::projection::{Freshness, ProjectionConfig, StoreError};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -236,4 +236,35 @@ pub(super) fn rebuilding_gives_the_same(fresh: Fresh<'_>) {
     bench.catch_up();
     assert_eq!(events(&bench), before);
     assert_eq!(counted(&bench), 5000);
+}
+
+pub(super) fn a_server_that_ends_is_waited_for(
+    config: ProjectionConfig,
+    end: &mut dyn FnMut(),
+    begin: &mut dyn FnMut(),
+) {
+    let password = config.url.password().unwrap();
+    let mut bench = Bench::new(config);
+    bench.log.attempt(bench.now(), &attempt(1, 1, 0, 200));
+    bench.catch_up();
+    assert_eq!(events(&bench), [1]);
+    end();
+    bench.log.attempt(bench.now(), &attempt(1, 2, 0, 200));
+    for _ in 0..2 {
+        assert_eq!(bench.projector.turn(), Turn::Failed);
+    }
+    let Freshness::Failing(error) = bench.projection.freshen() else {
+        panic!("it does not say that it fails");
+    };
+    assert!(!format!("{error:?}").contains(&password), "{error}");
+    let read = bench
+        .projection
+        .read(|session| pages::parked_counts(session, Uuid::from_u128(1)));
+    assert!(read.is_err());
+    begin();
+    bench.catch_up();
+    assert_eq!(events(&bench), [2, 1]);
+    assert_eq!(counted(&bench), 2);
+    // The lock went with the session, so another could have it; who has it now keeps it.
+    assert_eq!(bench.beside().projector.turn(), Turn::Standby);
 }
