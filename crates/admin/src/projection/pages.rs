@@ -427,3 +427,100 @@ pub(crate) fn quantile(tally: &Tally, share: f64) -> Option<u64> {
 fn bytes(id: &Uuid) -> Value<'_> {
     Value::Bytes(Cow::Borrowed(id.as_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::projection::engine::{Database as _, Work};
+    use crate::projection::sqlite::Sqlite;
+
+    /// A session that notes how each query would be answered.
+    struct Explaining {
+        session: Box<dyn Session>,
+        plans: Vec<String>,
+    }
+
+    impl Session for Explaining {
+        fn slices(&mut self) -> Result<Vec<Slice>, StoreError> {
+            self.session.slices()
+        }
+
+        fn lead(&mut self) -> Result<bool, StoreError> {
+            self.session.lead()
+        }
+
+        fn write(&mut self, slice: Slice, work: Work<'_>) -> Result<(), StoreError> {
+            self.session.write(slice, work)
+        }
+
+        fn query(
+            &mut self,
+            slice: Slice,
+            sql: &str,
+            values: &[Value<'_>],
+        ) -> Result<Rows, StoreError> {
+            let explain = format!("EXPLAIN QUERY PLAN {sql}");
+            let plan = self.session.query(slice, &explain, values)?;
+            let steps = plan.iter().map(|step| step[3].text());
+            self.plans.push(steps.collect::<Vec<_>>().join("; "));
+            self.session.query(slice, sql, values)
+        }
+
+        fn drop_slices(&mut self, slices: &[Slice]) -> Result<(), StoreError> {
+            self.session.drop_slices(slices)
+        }
+    }
+
+    /// However many rows a webhook has: each query is a range of an index, in its order.
+    #[test]
+    fn every_query_is_answered_by_an_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut session = Explaining {
+            session: Sqlite::new(dir.path()).open().unwrap(),
+            plans: Vec::new(),
+        };
+        assert!(session.lead().unwrap());
+        let slice = Slice::of(Timestamp::EPOCH, Duration::from_secs(3600));
+        session.write(slice, &mut |_| Ok(())).unwrap();
+        let id = Uuid::from_u128(1);
+        let below = Cursor {
+            slice,
+            appended: 5,
+            id: 5,
+        };
+        for (event, below) in [(None, None), (None, Some(below)), (Some(id), None)] {
+            let query = Query {
+                webhook: id,
+                event,
+                since: None,
+                below,
+                limit: 50,
+            };
+            for wanted in [Wanted::All, Wanted::Failed, Wanted::Code(503)] {
+                attempts(&mut session, &query, wanted).unwrap();
+            }
+            parked(&mut session, &query, None).unwrap();
+            parked(&mut session, &query, Some("paused")).unwrap();
+        }
+        runs(&mut session, id, &[id]).unwrap();
+        parked_counts(&mut session, id).unwrap();
+        series(&mut session, id, 0..10, 1).unwrap();
+        let ordered = session.plans.len();
+        event(&mut session, "acme", id).unwrap();
+        assert!(ordered > 15);
+        for (at, plan) in session.plans.iter().enumerate() {
+            assert!(
+                plan.contains("USING INDEX") && !plan.contains("SCAN"),
+                "{plan}"
+            );
+            // What is grouped, or of one event, is sorted: it is little.
+            let sorts = plan.contains("TEMP B-TREE");
+            assert!(
+                !sorts || plan.contains("_event") && (at >= ordered || plan.contains("replays")),
+                "{plan}"
+            );
+        }
+    }
+}

@@ -369,3 +369,54 @@ fn failed(what: &str, path: &Path, error: &rusqlite::Error) -> StoreError {
 fn doing(what: &str, path: &Path) -> String {
     format!("{what} {}", path.display())
 }
+
+#[cfg(test)]
+mod tests {
+    use ringback_core::time::Timestamp;
+
+    use super::*;
+
+    /// What a full disk is to SQLite: a file that may not grow.
+    #[test]
+    fn a_full_disk_is_told_and_takes_nothing_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let slice = Slice::of(Timestamp::EPOCH, std::time::Duration::from_secs(86_400));
+        let mut files = Files {
+            files: Sqlite::new(dir.path()),
+            lock: None,
+            writing: Vec::new(),
+            reading: Vec::new(),
+        };
+        assert!(files.lead().unwrap());
+        let write = |files: &mut Files, rows: std::ops::Range<i64>| {
+            files.write(slice, &mut |statements| {
+                for row in rows.clone() {
+                    let sql = "INSERT INTO parked_counts@ (webhook, reason, n) VALUES ($1, $2, $3)";
+                    let values = [
+                        Value::Bytes(row.to_be_bytes().to_vec().into()),
+                        Value::Text("x".repeat(1000).into()),
+                        Value::Int(row),
+                    ];
+                    statements.execute(sql, &values)?;
+                }
+                Ok(())
+            })
+        };
+        write(&mut files, 0..10).unwrap();
+        let limit = |files: &Files, pages: u32| {
+            let sql = format!("PRAGMA max_page_count = {pages}");
+            files.writing[0].1.execute_batch(&sql).unwrap();
+        };
+        limit(&files, 40);
+        let error = write(&mut files, 10..1000).unwrap_err();
+        assert!(error.reason.contains("free some space"), "{error}");
+        let count = |files: &mut Files| {
+            let rows = files.query(slice, "SELECT count(*) FROM parked_counts@", &[]);
+            rows.unwrap()[0][0].int()
+        };
+        assert_eq!(count(&mut files), 10);
+        limit(&files, 1_000_000);
+        write(&mut files, 10..1000).unwrap();
+        assert_eq!(count(&mut files), 1000);
+    }
+}
