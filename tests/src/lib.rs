@@ -18,6 +18,7 @@ pub mod installation;
 pub mod kafka;
 pub mod pipeline;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod receiver;

@@ -3,9 +3,9 @@
 use crate::step::{self, Steps, cargo, command, run_tests};
 use crate::{USAGE, mutants, sim, target, tidy, tools};
 
-const STEPS: [&str; 15] = [
-    "tools", "fmt", "tidy", "deny", "kafka", "sdks", "sip", "servers", "clippy", "doc", "test",
-    "mutants", "release", "sim", "demo",
+const STEPS: [&str; 16] = [
+    "tools", "fmt", "tidy", "deny", "kafka", "sdks", "sip", "servers", "postgres", "clippy", "doc",
+    "test", "mutants", "release", "sim", "demo",
 ];
 
 /// A demo takes about a minute; one that hangs is ended after these seconds.
@@ -66,7 +66,7 @@ fn run_all(skipped: Vec<String>) -> Result<(), String> {
         step::run(&mut command(&deny.to_string_lossy(), &args))
     })?;
     steps.run("kafka", |_| prepare("kafka", &["--", "prepare"]))?;
-    for parts in ["sdks", "sip", "servers"] {
+    for parts in ["sdks", "sip", "servers", "postgres"] {
         steps.run(parts, |_| prepare(parts, &[]))?;
     }
     steps.run("clippy", |_| {

@@ -9,6 +9,7 @@ use ringback_core::secret::Secret;
 use ringback_core::target::Reach;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::projection::ProjectionConfig;
 use crate::state::StartError;
 
 /// Shortest operator token, in bytes. It opens everything, so it must not be guessable.
@@ -28,6 +29,8 @@ pub struct Config {
     /// Refuse webhooks with plain `http://` URLs (contract R3). Otherwise they are accepted with a
     /// warning.
     pub forbid_http: bool,
+    /// What attempts and parked deliveries are shown from.
+    pub projection: ProjectionConfig,
     /// Where webhooks may lead: the dispatcher's policy, which whoever starts both hands over.
     #[serde(skip)]
     pub reach: Reach,
@@ -47,6 +50,7 @@ impl Default for Config {
             operator_token: OperatorToken::default(),
             operator_token_file: None,
             forbid_http: false,
+            projection: ProjectionConfig::default(),
             reach: Reach::default(),
             lookup: None,
             lookup_within: Duration::from_secs(2),
@@ -63,17 +67,20 @@ impl Config {
     /// What cannot work, as `key: problem`. A token in a file is looked at where it is read: other
     /// components may have the same configuration, and not that file.
     pub fn problems(&self) -> Vec<String> {
+        let mut problems = self.projection.problems();
+        problems
+            .iter_mut()
+            .for_each(|problem| problem.insert_str(0, "projection."));
         let token = self.operator_token.0.expose();
         if !token.is_empty() && self.operator_token_file.is_some() {
             let problem = "operator_token_file: give this or admin.operator_token, not both";
-            return vec![problem.to_owned()];
-        }
-        match token.is_empty() || is_strong(token) {
-            true => Vec::new(),
-            false => vec![format!(
+            problems.push(problem.to_owned());
+        } else if !token.is_empty() && !is_strong(token) {
+            problems.push(format!(
                 "operator_token: use at least {TOKEN_BYTES_MIN} visible ASCII characters"
-            )],
+            ));
         }
+        problems
     }
 
     /// The operator token, read and checked.

@@ -15,8 +15,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::problem::Problem;
+use crate::projection::{Entry, Query, pages, place};
 use crate::reading::{BUDGET, Extent, LIMIT, LIMIT_MAX, newest_first};
 use crate::request::Parameters;
+use crate::source::{ProjectionSource, Source};
 use crate::state::{Admin, AdminState, key_of};
 
 /// A replay is asked for after its delivery was parked, but clocks of brokers differ a little.
@@ -38,12 +40,12 @@ pub(crate) struct ListParameters {
     webhook: Option<Uuid>,
 }
 
-/// A delivery as it was parked.
-pub(crate) struct Parked {
-    pub(crate) delivery: Delivery,
+/// A delivery as it was parked, read from the log.
+struct Parked {
+    delivery: Delivery,
     reason: Option<Reason>,
-    detail: Option<String>,
     at: Timestamp,
+    view: Value,
 }
 
 pub(crate) async fn list<L: Log>(
@@ -83,6 +85,87 @@ fn list_of_webhook<L: Log>(
     parameters: &ListParameters,
 ) -> Result<Value, Problem> {
     let reason = parameters.reason.as_deref().map(find_reason).transpose()?;
+    match admin.source(parameters.cursor.as_deref())? {
+        Source::Log => list_from_log(admin, webhook, reason, parameters),
+        Source::Projection(source) => {
+            list_from_projection(admin, &source, webhook, reason, parameters)
+        }
+    }
+}
+
+fn list_from_projection<L: Log>(
+    admin: &Admin<L>,
+    source: &ProjectionSource<'_>,
+    webhook: Uuid,
+    reason: Option<Reason>,
+    parameters: &ListParameters,
+) -> Result<Value, Problem> {
+    let query = Query {
+        webhook,
+        event: parameters.event,
+        since: parameters.since,
+        below: source.below,
+        limit: parameters.extent().limit,
+    };
+    let (page, runs, counts) = source.read(|session| {
+        let page = pages::parked(session, &query, reason.map(Reason::as_str))?;
+        let events: Vec<_> = page.entries.iter().map(|entry| entry.event).collect();
+        let runs = pages::runs(session, webhook, &events)?;
+        let counts = match query.below {
+            None => Some(pages::parked_counts(session, webhook)?),
+            Some(_) => None,
+        };
+        Ok((page, runs, counts))
+    })?;
+    let mut entries = Vec::with_capacity(page.entries.len());
+    for entry in &page.entries {
+        let mut view: Value = serde_json::from_str(&entry.record).unwrap_or_default();
+        let latest = runs.get(&entry.event).copied().unwrap_or_default();
+        view["replayed"] = (latest > entry.number).into();
+        if parameters.event.is_some() {
+            // It is not in the projection, but the log may still have it.
+            view["data"] = data_in_log(admin, entry)?;
+        }
+        entries.push(view);
+    }
+    let mut answer = json!({
+        "parked": entries,
+        "cursor": page.cursor.map(|cursor| cursor.to_string()),
+        "source": "projection",
+        "as_of": source.as_of,
+    });
+    if let Some(counts) = counts {
+        answer["counts"] = json!(counts);
+    }
+    Ok(answer)
+}
+
+/// The data of a parked delivery, or null when the log has dropped it.
+fn data_in_log<L: Log>(admin: &Admin<L>, entry: &Entry) -> Result<Value, Problem> {
+    let (index, offset) = place(entry.id());
+    let topic = admin.topic(Role::Parked)?;
+    let mut data = Value::Null;
+    let mut reader = admin.log.reader()?;
+    reader.read(
+        Partition { topic, index },
+        offset..offset + 1,
+        &mut |record| {
+            if let Ok(delivery) = decode_delivery(&record)
+                && (delivery.event.id, delivery.webhook) == (entry.event, entry.webhook)
+            {
+                data = data_view(&delivery);
+            }
+        },
+    )?;
+    Ok(data)
+}
+
+fn list_from_log<L: Log>(
+    admin: &Admin<L>,
+    webhook: Uuid,
+    reason: Option<Reason>,
+    parameters: &ListParameters,
+) -> Result<Value, Problem> {
     let partition = admin.partition(Role::Parked, webhook)?;
     let key = key_of(webhook);
     let mut reader = admin.log.reader()?;
@@ -102,9 +185,9 @@ fn list_of_webhook<L: Log>(
                 return None;
             };
             let parked = Parked {
+                view: parked_view(record, &delivery),
                 delivery,
                 reason: reason_of(record),
-                detail: text(record, header::DETAIL),
                 at: record.appended,
             };
             let of_event = parameters
@@ -127,6 +210,8 @@ fn list_of_webhook<L: Log>(
         "cursor": page.cursor,
         "scanned": page.scanned,
         "unreadable": unreadable,
+        "source": "log",
+        "as_of": admin.clock.now(),
     }))
 }
 
@@ -166,44 +251,45 @@ impl ListParameters {
 
 impl Parked {
     fn view(&self, runs: &HashMap<Uuid, u32>, complete: bool, with_data: bool) -> Value {
-        let Delivery {
-            event,
-            webhook,
-            attempt,
-            run,
-            accepted,
-            ..
-        } = &self.delivery;
-        let replayed = match runs.get(&event.id) {
-            Some(latest) if latest > run => Some(true),
+        let mut view = self.view.clone();
+        view["replayed"] = match runs.get(&self.delivery.event.id) {
+            Some(latest) if *latest > self.delivery.run => true.into(),
             // Not found is no proof when not everything was looked at.
-            _ if complete => Some(false),
-            _ => None,
+            _ if complete => false.into(),
+            _ => Value::Null,
         };
-        let mut view = json!({
-            "event": event.id,
-            "type": event.name,
-            "tenant": event.tenant,
-            "source": event.source,
-            "subject": event.subject,
-            "time": event.time,
-            "webhook": webhook,
-            "run": run,
-            "attempts": attempt,
-            "accepted": accepted,
-            "parked": self.at,
-            "reason": self.reason,
-            "detail": self.detail,
-            "data_bytes": event.data.len(),
-            "replayed": replayed,
-        });
         if with_data {
-            let text = || String::from_utf8_lossy(&event.data).into_owned();
-            view["data"] =
-                serde_json::from_slice(&event.data).unwrap_or_else(|_| Value::String(text()));
+            view["data"] = data_view(&self.delivery);
         }
         view
     }
+}
+
+/// A parked delivery as it is shown, without its data.
+pub(crate) fn parked_view(record: &Record<'_>, delivery: &Delivery) -> Value {
+    let event = &delivery.event;
+    json!({
+        "event": event.id,
+        "type": event.name,
+        "tenant": event.tenant,
+        "source": event.source,
+        "subject": event.subject,
+        "time": event.time,
+        "webhook": delivery.webhook,
+        "run": delivery.run,
+        "attempts": delivery.attempt,
+        "accepted": delivery.accepted,
+        "parked": record.appended,
+        "reason": reason_of(record),
+        "detail": text(record, header::DETAIL),
+        "data_bytes": event.data.len(),
+    })
+}
+
+fn data_view(delivery: &Delivery) -> Value {
+    let data = &delivery.event.data;
+    let text = || String::from_utf8_lossy(data).into_owned();
+    serde_json::from_slice(data).unwrap_or_else(|_| Value::String(text()))
 }
 
 /// The highest run of each of these events in `replay`, and whether everything was looked at.

@@ -19,7 +19,8 @@ use crate::problem::Problem;
 use crate::request::BODY_BYTES_MAX;
 use crate::state::AdminState;
 use crate::{
-    attempts, export, import, parked, replay, tenants, test_event, tokens, webhook_secret, webhooks,
+    attempts, events, export, import, parked, projection_status, replay, stats, tenants,
+    test_event, tokens, webhook_secret, webhooks,
 };
 
 /// How long a request may take.
@@ -113,6 +114,12 @@ fn handlers<L: Log>() -> Vec<(Route, MethodRouter<AdminState<L>>)> {
         "/v1/tenants/{tenant}/webhooks/{webhook}/replay" {
             POST WRITE => replay::replay::<L>,
         }
+        "/v1/tenants/{tenant}/webhooks/{webhook}/stats" {
+            GET READ => stats::show::<L>,
+        }
+        "/v1/tenants/{tenant}/events/{event}" {
+            GET READ => events::show::<L>,
+        }
         "/v1/tokens" {
             GET WRITE => tokens::list::<L>,
             POST WRITE => tokens::add::<L>,
@@ -122,6 +129,12 @@ fn handlers<L: Log>() -> Vec<(Route, MethodRouter<AdminState<L>>)> {
         }
         "/v1/parked" {
             GET OPERATOR => parked::list_all::<L>,
+        }
+        "/v1/projection" {
+            GET OPERATOR => projection_status::show::<L>,
+        }
+        "/v1/projection/rebuild" {
+            POST OPERATOR => projection_status::rebuild::<L>,
         }
         "/v1/secrets/reseal" {
             POST OPERATOR => webhooks::reseal_all::<L>,

@@ -1,7 +1,7 @@
 //! What the handlers share.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -24,6 +24,7 @@ use crate::access::no_such_tenant;
 use crate::config::Config;
 use crate::names::Names;
 use crate::problem::Problem;
+use crate::projection::Projection;
 
 /// Requests that may work at the log at the same time; others wait.
 const WORKING_MAX: usize = 16;
@@ -75,6 +76,8 @@ pub(crate) struct Admin<L: Log> {
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
     pub(crate) appender: L::Appender<Acknowledgement>,
+    /// Without one, attempts and parked deliveries are read from the log.
+    pub(crate) projection: OnceLock<Projection>,
     operator_token: Secret,
     working: Arc<Semaphore>,
     /// Webhooks that are being replayed: two replays at once would send everything twice.
@@ -126,10 +129,16 @@ impl<L: Log> AdminState<L> {
             metrics,
             clock,
             appender,
+            projection: OnceLock::new(),
             operator_token,
             working: Arc::new(Semaphore::new(WORKING_MAX)),
             replaying: Mutex::default(),
         })))
+    }
+
+    /// Shows attempts and parked deliveries from this projection. The first one stays.
+    pub fn show(&self, projection: Projection) {
+        let _ = self.0.projection.set(projection);
     }
 
     pub(crate) fn admin(&self) -> &Admin<L> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringback_admin::AdminState;
+use ringback_admin::{AdminState, Projecting, Projection};
 use ringback_core::log::Log;
 use ringback_core::secret::KeyRing;
 use ringback_core::time::duration_label;
@@ -101,6 +101,7 @@ pub(crate) struct Running {
     raw: Option<RawIntake>,
     dispatcher: Option<AnyDispatcher>,
     metrics_service: Option<MetricsService>,
+    projecting: Option<Projecting>,
 }
 
 enum AnyDispatcher {
@@ -158,6 +159,7 @@ impl Running {
             raw: None,
             dispatcher: None,
             metrics_service: None,
+            projecting: None,
         };
         let (listener, address) = listen(&config.telemetry.listen, "telemetry.listen").await?;
         running.addresses.telemetry = Some(address);
@@ -246,6 +248,18 @@ impl Running {
             admin.lookup = config.dispatcher.lookup();
             let state = AdminState::new(log.clone(), directory, keys, admin, self.metrics.clone())
                 .map_err(Failure::new)?;
+            let dir = config.log.local.dir.join("projection");
+            let clock = ringback_log::system_clock();
+            let name = match config.log.engine {
+                Engine::Local => "local".to_owned(),
+                Engine::Kafka => format!("kafka {}", config.topics.prefix),
+            };
+            let of = &config.admin.projection;
+            if let Some(projection) = Projection::new(of, &name, &dir, clock) {
+                let (log, started) = (log.clone(), projection.clone());
+                self.projecting = Some(blocking(move || started.start(&log)).await?);
+                state.show(projection);
+            }
             let server = ringback_admin::serve(listener, state, self.shutdown.clone());
             self.servers.push(tokio::spawn(server));
         }
@@ -265,6 +279,9 @@ impl Running {
         }
         if let Some(raw) = self.raw {
             raw.drain().await;
+        }
+        if let Err(error) = tokio::task::spawn_blocking(move || drop(self.projecting)).await {
+            tracing::error!(%error, "ending the projection");
         }
         match self.dispatcher {
             Some(AnyDispatcher::Local(dispatcher)) => dispatcher.drain().await,

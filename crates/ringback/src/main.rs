@@ -73,6 +73,9 @@ enum Command {
     /// What ended without success, and can be replayed
     #[command(subcommand)]
     Parked(cli::ParkedCommand),
+    /// The database that attempts and parked deliveries are shown from
+    #[command(subcommand)]
+    Projection(cli::ProjectionCommand),
     /// Sends parked deliveries again, as a new run
     Replay(cli::ReplayArgs),
     /// Writes tenants, webhooks and tokens to a file, secrets sealed with a passphrase
@@ -129,6 +132,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Token(command) => cli::token(command).await,
         Command::Attempts(command) => cli::attempts(command).await,
         Command::Parked(command) => cli::parked(command).await,
+        Command::Projection(command) => cli::projection(command).await,
         Command::Replay(args) => cli::replay(args).await,
         Command::Export(args) => cli::export(args).await,
         Command::Import(args) => cli::import(args).await,

@@ -13,6 +13,7 @@ fn filled(path: &str, tenant: &str, token: &str) -> String {
     path.replace("{tenant}", tenant)
         .replace("{webhook}", "cdr")
         .replace("{token}", token)
+        .replace("{event}", "00000000-0000-0000-0000-000000000001")
 }
 
 #[tokio::test(flavor = "multi_thread")]

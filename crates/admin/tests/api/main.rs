@@ -8,6 +8,7 @@
 
 mod access;
 mod configuration;
+mod projection;
 mod reading;
 mod replays;
 mod rig;

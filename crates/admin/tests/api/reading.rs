@@ -11,7 +11,7 @@ use crate::rig::Rig;
 
 const CDR: &str = "/v1/tenants/acme/webhooks/cdr";
 
-fn attempt(rig: &Rig, webhook: &str, number: u128, status: u16) {
+pub(crate) fn attempt(rig: &Rig, webhook: &str, number: u128, status: u16) {
     let next = if status == 200 {
         "delivered"
     } else {
@@ -31,7 +31,7 @@ fn attempt(rig: &Rig, webhook: &str, number: u128, status: u16) {
     );
 }
 
-fn events(answer: &Value, list: &str) -> Vec<u128> {
+pub(crate) fn events(answer: &Value, list: &str) -> Vec<u128> {
     let id = |entry: &Value| {
         Uuid::parse_str(entry["event"].as_str().unwrap())
             .unwrap()
@@ -42,7 +42,15 @@ fn events(answer: &Value, list: &str) -> Vec<u128> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_are_listed_newest_first_in_pages() {
-    let rig = Rig::new().await;
+    list_attempts(Rig::new().await, "log").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_are_listed_from_a_projection_as_from_the_log() {
+    list_attempts(Rig::projecting().await, "projection").await;
+}
+
+async fn list_attempts(rig: Rig, source: &str) {
     let webhook = rig.acme().await["id"].as_str().unwrap().to_owned();
     let none = rig.get(&format!("{CDR}/attempts")).await;
     assert_eq!(none.expect(StatusCode::OK).body["attempts"], json!([]));
@@ -81,7 +89,11 @@ async fn attempts_are_listed_newest_first_in_pages() {
         events(&failed.body, "attempts"),
         (1..=10).rev().map(|n| n * 3).collect::<Vec<_>>()
     );
-    assert_eq!(failed.body["unreadable"], 1);
+    assert_eq!(failed.body["source"], source);
+    match source {
+        "log" => assert_eq!(failed.body["unreadable"], 1),
+        _ => assert_eq!(rig.get("/v1/projection").await.body["unreadable"], 1),
+    }
     assert_eq!(failed.body["attempts"][0]["status"], 503);
     let delivered = rig.get(&format!("{CDR}/attempts?outcome=delivered")).await;
     assert_eq!(events(&delivered.body, "attempts").len(), 20);
@@ -96,6 +108,7 @@ async fn attempts_are_listed_newest_first_in_pages() {
     for wrong in [
         "outcome=odd",
         "cursor=x",
+        "cursor=pX.1.1",
         "event=1",
         "since=today",
         "color=red",
@@ -112,13 +125,25 @@ async fn attempts_are_listed_newest_first_in_pages() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn parked_deliveries_are_listed_with_their_reason() {
-    let rig = Rig::new().await;
+    list_parked(Rig::new().await, "log").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parked_deliveries_are_listed_from_a_projection_as_from_the_log() {
+    list_parked(Rig::projecting().await, "projection").await;
+}
+
+async fn list_parked(rig: Rig, source: &str) {
     let webhook = rig.acme().await["id"].as_str().unwrap().to_owned();
     park(&rig, &webhook, 1, 0, "exhausted");
     park(&rig, &webhook, 2, 0, "paused");
     park(&rig, &Uuid::from_u128(9).to_string(), 3, 0, "removed");
     let list = rig.get(&format!("{CDR}/parked")).await;
     assert_eq!(events(&list.expect(StatusCode::OK).body, "parked"), [2, 1]);
+    assert_eq!(list.body["source"], source);
+    if source == "projection" {
+        assert_eq!(list.body["counts"], json!({"exhausted": 1, "paused": 1}));
+    }
     let newest = &list.body["parked"][0];
     assert_eq!(
         (&newest["reason"], &newest["replayed"]),

@@ -1,10 +1,11 @@
 //! A server of the API on a free port, its log, and a client with the operator's token.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
-use ringback_admin::{AdminState, Config, serve};
+use ringback_admin::{AdminState, Config, Projecting, Projection, ProjectionConfig, serve};
 use ringback_core::address::{AddressPolicy, Opening};
 use ringback_core::log::{
     Append, AppendError, Appended, Appender, AppenderOptions, Completion, Log, LogError, Reader,
@@ -29,7 +30,9 @@ pub(crate) struct Rig {
     pub(crate) url: String,
     pub(crate) client: reqwest::Client,
     shutdown: CancellationToken,
-    _dir: Option<tempfile::TempDir>,
+    show: Box<dyn Fn(Projection) + Send + Sync>,
+    projecting: Option<Projecting>,
+    pub(crate) dir: Option<tempfile::TempDir>,
 }
 
 /// An answer, read to its end.
@@ -58,8 +61,42 @@ impl Rig {
         let log = LocalLog::open(dir.path(), topics, LocalOptions::default()).unwrap();
         assert_eq!(log.create_topics().unwrap(), []);
         let mut rig = Self::serving(log.clone(), log, config, keys("first")).await;
-        rig._dir = Some(dir);
+        rig.dir = Some(dir);
         rig
+    }
+
+    /// Lists come from a projection.
+    pub(crate) async fn projecting() -> Self {
+        let mut rig = Self::new().await;
+        let files = rig.files();
+        rig.project(&files);
+        rig.until("projecting").await;
+        rig
+    }
+
+    /// Where the projection's files are.
+    pub(crate) fn files(&self) -> PathBuf {
+        self.dir.as_ref().unwrap().path().join("projection")
+    }
+
+    /// Starts a projection to this directory.
+    pub(crate) fn project(&mut self, files: &Path) {
+        let clock = ringback_log::system_clock();
+        let projection =
+            Projection::new(&ProjectionConfig::default(), "test", files, clock).unwrap();
+        self.projecting = Some(projection.start(&self.log).unwrap());
+        (self.show)(projection);
+    }
+
+    /// Waits until the projection is in this state, and says all of it.
+    pub(crate) async fn until(&self, state: &str) -> Value {
+        loop {
+            let status = self.get("/v1/projection").await;
+            if status.body["state"] == state {
+                return status.body;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// One more server on the same log, with another configuration.
@@ -85,7 +122,7 @@ impl Rig {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
-        tokio::spawn(serve(listener, state, shutdown.clone()));
+        tokio::spawn(serve(listener, state.clone(), shutdown.clone()));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self {
             log: local,
@@ -93,7 +130,9 @@ impl Rig {
             url,
             client,
             shutdown,
-            _dir: None,
+            show: Box::new(move |projection| state.show(projection)),
+            projecting: None,
+            dir: None,
         }
     }
 
@@ -189,6 +228,8 @@ impl Rig {
 impl Drop for Rig {
     fn drop(&mut self) {
         self.shutdown.cancel();
+        // Before the directory goes.
+        self.projecting = None;
     }
 }
 

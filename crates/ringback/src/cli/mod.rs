@@ -5,6 +5,7 @@ mod attempts;
 mod client;
 mod connection;
 mod parked;
+mod projection;
 mod replay;
 mod request_args;
 mod secret_input;
@@ -21,6 +22,7 @@ mod webhook_test;
 
 pub(crate) use attempts::AttemptsCommand;
 pub(crate) use parked::ParkedCommand;
+pub(crate) use projection::ProjectionCommand;
 pub(crate) use replay::ReplayArgs;
 pub(crate) use tenant::TenantCommand;
 pub(crate) use token::TokenCommand;
@@ -53,6 +55,11 @@ pub(crate) async fn attempts(command: AttemptsCommand) -> Result<(), Failure> {
 /// `ringback parked …`
 pub(crate) async fn parked(command: ParkedCommand) -> Result<(), Failure> {
     show(parked::run(command).await)
+}
+
+/// `ringback projection …`
+pub(crate) async fn projection(command: ProjectionCommand) -> Result<(), Failure> {
+    show(projection::run(command).await)
 }
 
 /// `ringback replay …`

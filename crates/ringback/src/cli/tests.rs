@@ -1,6 +1,7 @@
 //! The commands against a server of the API on the local log.
 
 mod disablement;
+mod projecting;
 mod signing;
 mod targets;
 mod transfer;
@@ -42,6 +43,8 @@ enum Line {
     Attempts(AttemptsCommand),
     #[command(subcommand)]
     Parked(ParkedCommand),
+    #[command(subcommand)]
+    Projection(ProjectionCommand),
     Replay(ReplayArgs),
     Export(ExportArgs),
     Import(ImportArgs),
@@ -52,6 +55,7 @@ struct Rig {
     dir: tempfile::TempDir,
     url: String,
     shutdown: CancellationToken,
+    state: AdminState<LocalLog>,
 }
 
 impl Drop for Rig {
@@ -89,12 +93,17 @@ impl Rig {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
-        tokio::spawn(ringback_admin::serve(listener, state, shutdown.clone()));
+        tokio::spawn(ringback_admin::serve(
+            listener,
+            state.clone(),
+            shutdown.clone(),
+        ));
         Self {
             log,
             dir,
             url,
             shutdown,
+            state,
         }
     }
 
@@ -109,6 +118,7 @@ impl Rig {
             Line::Token(command) => token::run(command).await,
             Line::Attempts(command) => attempts::run(command).await,
             Line::Parked(command) => parked::run(command).await,
+            Line::Projection(command) => projection::run(command).await,
             Line::Replay(args) => replay::run(args).await,
             Line::Export(args) => super::transfer::export(args).await,
             Line::Import(args) => super::transfer::import(args).await,

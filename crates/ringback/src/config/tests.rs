@@ -281,7 +281,10 @@ fn secrets_open_and_are_never_shown() {
     let config = given(
         &keys,
         &[],
-        &["admin.operator_token=hunter2-hunter2-hunter2"],
+        &[
+            "admin.operator_token=hunter2-hunter2-hunter2",
+            "admin.projection.url=postgresql://u:hunter2-hunter2-hunter2@h/d",
+        ],
     )
     .config();
     config.key_ring().unwrap();

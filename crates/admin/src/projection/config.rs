@@ -1,0 +1,147 @@
+//! `[admin.projection]` of the configuration.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ringback_core::secret::Secret;
+use ringback_core::time::duration_text;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::postgres;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Where attempts and parked deliveries are kept for reading.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProjectionConfig {
+    /// The database, or none: then the log itself is read.
+    pub engine: Engine,
+    /// The directory of SQLite's files. Whoever starts it says where it is otherwise.
+    pub dir: Option<PathBuf>,
+    /// Where PostgreSQL is.
+    pub url: Url,
+    /// How long it keeps what it shows.
+    #[serde(with = "duration_text")]
+    pub retention: Duration,
+    /// What is dropped as a whole when it is old.
+    #[serde(with = "duration_text")]
+    pub slice: Duration,
+    /// Attempts per second from which on successes are sampled.
+    pub full_rate: u32,
+}
+
+/// Which database.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// Files of this process.
+    #[default]
+    Sqlite,
+    /// A server's, shared by all administrations.
+    Postgres,
+    /// None.
+    None,
+}
+
+/// The URL of a server, with its password. It never shows itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Url(Secret);
+
+impl Url {
+    /// Whether it is not given.
+    pub fn is_empty(&self) -> bool {
+        self.0.expose().is_empty()
+    }
+
+    /// The password in it, for whoever sees that it does not show.
+    pub(crate) fn password(&self) -> Option<String> {
+        let config = self.parse().ok()?;
+        let password = config.get_password()?;
+        Some(String::from_utf8_lossy(password).into_owned())
+    }
+
+    pub(crate) fn parse(&self) -> Result<::postgres::Config, String> {
+        postgres::parse(self.0.expose())
+    }
+}
+
+impl Default for Url {
+    fn default() -> Self {
+        Self(Secret::new(""))
+    }
+}
+
+impl From<String> for Url {
+    fn from(text: String) -> Self {
+        Self(Secret::new(text.trim()))
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_empty() {
+            "[not set]"
+        } else {
+            "[secret]"
+        })
+    }
+}
+
+impl Serialize for Url {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if self.is_empty() { "" } else { "[secret]" })
+    }
+}
+
+impl<'de> Deserialize<'de> for Url {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::from)
+    }
+}
+
+impl Default for ProjectionConfig {
+    fn default() -> Self {
+        Self {
+            engine: Engine::default(),
+            dir: None,
+            url: Url::default(),
+            retention: 7 * 24 * HOUR,
+            slice: 24 * HOUR,
+            full_rate: 2000,
+        }
+    }
+}
+
+impl ProjectionConfig {
+    /// What cannot work, as `key: problem`.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let whole = self.slice.as_nanos().is_multiple_of(HOUR.as_nanos());
+        if !whole || self.slice < HOUR || self.slice > 31 * 24 * HOUR {
+            problems.push("slice: use whole hours, from 1h to 31d".to_owned());
+        }
+        if self.retention < HOUR || self.retention > 3660 * 24 * HOUR {
+            problems.push("retention: use 1h to 3660d".to_owned());
+        }
+        if self.full_rate == 0 {
+            problems.push("full_rate: use at least 1".to_owned());
+        }
+        let empty = |dir: &PathBuf| dir.as_os_str().is_empty();
+        if self.dir.as_ref().is_some_and(empty) {
+            problems.push("dir: is empty; name a directory, or leave it out".to_owned());
+        }
+        match self.url.is_empty() {
+            true if self.engine == Engine::Postgres => {
+                problems.push(
+                    "url: name the server; admin.projection.engine = \"postgres\" needs it"
+                        .to_owned(),
+                );
+            }
+            true => {}
+            false => problems.extend(self.url.parse().err().map(|error| format!("url: {error}"))),
+        }
+        problems
+    }
+}

@@ -1,0 +1,296 @@
+//! Writing batches, and where they end.
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+
+use ringback_core::log::Offset;
+use ringback_core::time::Timestamp;
+
+use super::engine::{Session, Statements, StoreError, Value};
+use super::rows::{Batch, Position, Topic};
+
+/// Rows that one statement inserts.
+const ROWS: usize = 64;
+/// The name under which positions have the time up to which everything was read.
+const AS_OF: &str = "as_of";
+/// Beginning of the name under which they have the log that was read.
+const LOG: &str = "log ";
+
+/// How far everything was read.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Positions {
+    /// The next offset, by topic and partition.
+    pub(crate) next: HashMap<(Topic, u32), Offset>,
+    /// Records that retention dropped before they were read.
+    pub(crate) lost: u64,
+    /// Records that could not be read.
+    pub(crate) unreadable: u64,
+    /// What was appended before is there; `None`: nothing is known.
+    pub(crate) as_of: Option<Timestamp>,
+    /// The names of the logs that were read: one.
+    pub(crate) logs: BTreeSet<String>,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Written {
+    Now,
+    /// It, or some of it, was written before: read the positions again.
+    Before,
+}
+
+/// Reads the positions of all slices.
+pub(crate) fn positions(session: &mut dyn Session) -> Result<Positions, StoreError> {
+    let mut positions = Positions::default();
+    let sql = "SELECT topic, part, next, lost, unreadable FROM positions@";
+    for slice in session.slices()? {
+        for row in session.query(slice, sql, &[])? {
+            let [topic, part, next, lost, unreadable] = row.as_slice() else {
+                continue;
+            };
+            if topic.text() == AS_OF {
+                positions.as_of = positions
+                    .as_of
+                    .max(Some(Timestamp::from_micros(next.int())));
+                continue;
+            }
+            if let Some(log) = topic.text().strip_prefix(LOG) {
+                positions.logs.insert(log.to_owned());
+                continue;
+            }
+            positions.lost += u64::try_from(lost.int()).unwrap_or(0);
+            positions.unreadable += u64::try_from(unreadable.int()).unwrap_or(0);
+            let known = Topic::ALL
+                .into_iter()
+                .find(|known| known.name() == topic.text());
+            if let (Some(topic), Ok(part)) = (known, u32::try_from(part.int())) {
+                let highest = positions.next.entry((topic, part)).or_default();
+                *highest = next.int().max(*highest);
+            }
+        }
+    }
+    Ok(positions)
+}
+
+/// Writes a batch with its positions: all of it, or nothing.
+pub(crate) fn write(
+    session: &mut dyn Session,
+    batch: &Batch,
+    log: &str,
+    as_of: Option<Timestamp>,
+) -> Result<Written, StoreError> {
+    let log = format!("{LOG}{log}");
+    let mut written = Written::Now;
+    session.write(batch.slice, &mut |statements| {
+        if was_written(statements, &batch.positions)? {
+            written = Written::Before;
+            return Ok(());
+        }
+        insert_attempts(statements, batch)?;
+        insert_parked(statements, batch)?;
+        insert_replays(statements, batch)?;
+        add_counts(statements, batch)?;
+        for (&(topic, part), position) in &batch.positions {
+            put_position(statements, topic.name(), part, position)?;
+        }
+        put_position(statements, &log, 0, &mark(0))?;
+        match as_of {
+            Some(as_of) => put_position(statements, AS_OF, 0, &mark(as_of.as_micros())),
+            None => Ok(()),
+        }
+    })?;
+    Ok(written)
+}
+
+/// A position that is none.
+fn mark(next: Offset) -> Position {
+    Position {
+        from: 0,
+        next,
+        lost: 0,
+        unreadable: 0,
+    }
+}
+
+fn was_written(
+    statements: &mut dyn Statements,
+    positions: &HashMap<(Topic, u32), Position>,
+) -> Result<bool, StoreError> {
+    let rows = statements.query("SELECT topic, part, next FROM positions@", &[])?;
+    Ok(rows.iter().any(|row| {
+        let [topic, part, next] = row.as_slice() else {
+            return false;
+        };
+        positions.iter().any(|((known, partition), position)| {
+            known.name() == topic.text()
+                && i64::from(*partition) == part.int()
+                && next.int() > position.from
+        })
+    }))
+}
+
+fn put_position(
+    statements: &mut dyn Statements,
+    topic: &str,
+    part: u32,
+    position: &Position,
+) -> Result<(), StoreError> {
+    statements.execute(
+        "INSERT INTO positions@ (topic, part, next, lost, unreadable) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (topic, part) DO UPDATE SET next = excluded.next,
+             lost = positions@.lost + excluded.lost,
+             unreadable = positions@.unreadable + excluded.unreadable",
+        &[
+            text(topic),
+            Value::Int(part.into()),
+            Value::Int(position.next),
+            Value::Int(position.lost),
+            Value::Int(position.unreadable),
+        ],
+    )
+}
+
+fn insert_attempts(statements: &mut dyn Statements, batch: &Batch) -> Result<(), StoreError> {
+    let columns = "id, appended, webhook, event, tenant, failed, code, stands_for, record";
+    insert(
+        statements,
+        "attempts@",
+        columns,
+        &batch.attempts,
+        |row, values| {
+            values.extend([
+                Value::Int(row.id),
+                Value::Int(row.appended),
+                bytes(row.webhook.as_bytes()),
+                bytes(row.event.as_bytes()),
+                text(&row.tenant),
+                Value::Int(row.failed.into()),
+                Value::Int(row.code),
+                Value::Int(row.stands_for),
+                text(&row.record),
+            ]);
+        },
+    )
+}
+
+fn insert_parked(statements: &mut dyn Statements, batch: &Batch) -> Result<(), StoreError> {
+    let columns = "id, appended, webhook, event, tenant, run, reason, record";
+    insert(
+        statements,
+        "parked@",
+        columns,
+        &batch.parked,
+        |row, values| {
+            values.extend([
+                Value::Int(row.id),
+                Value::Int(row.appended),
+                bytes(row.webhook.as_bytes()),
+                bytes(row.event.as_bytes()),
+                text(&row.tenant),
+                Value::Int(row.run),
+                text(&row.reason),
+                text(&row.record),
+            ]);
+        },
+    )
+}
+
+fn insert_replays(statements: &mut dyn Statements, batch: &Batch) -> Result<(), StoreError> {
+    let columns = "id, appended, webhook, event, tenant, run";
+    insert(
+        statements,
+        "replays@",
+        columns,
+        &batch.replays,
+        |row, values| {
+            values.extend([
+                Value::Int(row.id),
+                Value::Int(row.appended),
+                bytes(row.webhook.as_bytes()),
+                bytes(row.event.as_bytes()),
+                text(&row.tenant),
+                Value::Int(row.run),
+            ]);
+        },
+    )
+}
+
+/// Inserts rows, many at a time, then one by one, so that there are two statements to prepare.
+fn insert<'a, T>(
+    statements: &mut dyn Statements,
+    table: &str,
+    columns: &str,
+    rows: &'a [T],
+    mut values_of: impl FnMut(&'a T, &mut Vec<Value<'a>>),
+) -> Result<(), StoreError> {
+    let width = columns.split(',').count();
+    let statement = |rows: usize| {
+        let row = |row: usize| {
+            let places: Vec<_> = (1..=width)
+                .map(|at| format!("${}", row * width + at))
+                .collect();
+            format!("({})", places.join(", "))
+        };
+        let all: Vec<_> = (0..rows).map(row).collect();
+        let all = all.join(", ");
+        format!("INSERT INTO {table} ({columns}) VALUES {all} ON CONFLICT (id) DO NOTHING")
+    };
+    let mut values = Vec::with_capacity(ROWS * width);
+    let chunks = rows.chunks_exact(ROWS);
+    let rest = chunks.remainder();
+    let many = statement(ROWS);
+    for chunk in chunks {
+        values.clear();
+        chunk.iter().for_each(|row| values_of(row, &mut values));
+        statements.execute(&many, &values)?;
+    }
+    let one = statement(1);
+    for row in rest {
+        values.clear();
+        values_of(row, &mut values);
+        statements.execute(&one, &values)?;
+    }
+    Ok(())
+}
+
+fn add_counts(statements: &mut dyn Statements, batch: &Batch) -> Result<(), StoreError> {
+    for ((webhook, reason), n) in &batch.parked_counts {
+        statements.execute(
+            "INSERT INTO parked_counts@ (webhook, reason, n) VALUES ($1, $2, $3)
+             ON CONFLICT (webhook, reason) DO UPDATE SET n = parked_counts@.n + excluded.n",
+            &[bytes(webhook.as_bytes()), text(reason), Value::Int(*n)],
+        )?;
+    }
+    for ((webhook, minute, class), tally) in &batch.minutes {
+        let mut values = vec![
+            bytes(webhook.as_bytes()),
+            Value::Int(*minute),
+            Value::Int(i64::try_from(*class).unwrap_or(0)),
+            Value::Int(tally.n),
+            Value::Int(tally.ms),
+        ];
+        values.extend(tally.buckets.map(Value::Int));
+        statements.execute(
+            "INSERT INTO minutes@
+                 (webhook, minute, class, n, ms, b0, b1, b2, b3, b4, b5, b6, b7, b8)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+             ON CONFLICT (webhook, minute, class) DO UPDATE SET
+                 n = minutes@.n + excluded.n, ms = minutes@.ms + excluded.ms,
+                 b0 = minutes@.b0 + excluded.b0, b1 = minutes@.b1 + excluded.b1,
+                 b2 = minutes@.b2 + excluded.b2, b3 = minutes@.b3 + excluded.b3,
+                 b4 = minutes@.b4 + excluded.b4, b5 = minutes@.b5 + excluded.b5,
+                 b6 = minutes@.b6 + excluded.b6, b7 = minutes@.b7 + excluded.b7,
+                 b8 = minutes@.b8 + excluded.b8",
+            &values,
+        )?;
+    }
+    Ok(())
+}
+
+fn text(text: &str) -> Value<'_> {
+    Value::Text(Cow::Borrowed(text))
+}
+
+fn bytes(bytes: &[u8]) -> Value<'_> {
+    Value::Bytes(Cow::Borrowed(bytes))
+}
