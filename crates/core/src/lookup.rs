@@ -34,3 +34,14 @@ impl fmt::Debug for Lookup {
         f.write_str("Lookup")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_its_name() {
+        let lookup = Lookup::new(|_| async { Ok(Vec::new()) });
+        assert_eq!(format!("{lookup:?}"), "Lookup");
+    }
+}

@@ -222,6 +222,15 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_has_two_hands() {
+        let clock = Clock::new(|| Timestamp(7), || Duration::from_secs(3));
+        assert_eq!(
+            (clock.now(), clock.steady()),
+            (Timestamp(7), Duration::from_secs(3))
+        );
+    }
+
+    #[test]
     fn default_tiers_have_their_names() {
         let labels: Vec<_> = [32, 240, 1020, 3120, 7200]
             .map(|s| duration_label(Duration::from_secs(s)))

@@ -378,6 +378,48 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn an_error_names_the_value_unless_it_has_none() {
+        let shown = |value| invalid("url", value, "use https").to_string();
+        assert_eq!(shown("x"), "url \"x\" is not allowed: use https");
+        assert_eq!(shown(""), "this url is not allowed: use https");
+    }
+
+    /// Every kind is there, each under its own field; the earlier authentication while it is good.
+    #[test]
+    fn a_webhook_names_all_that_is_sealed_in_it() {
+        let ring = [("k", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")];
+        let ring = crate::secret::KeyRing::new("k", ring).unwrap();
+        let id = Uuid::from_u128(8);
+        let seal = |text: &str, field| {
+            let secret = crate::secret::Secret::new(text);
+            ring.seal(&secret, id, field, [7; 24]).unwrap()
+        };
+        let until = Timestamp::from_millis(5000);
+        let webhook: Webhook = serde_json::from_value(serde_json::json!({
+            "version": 1, "id": id, "tenant": "acme", "name": "cdr", "subscription": ["cdr.*"],
+            "url": "https://crm.example.com/", "enabled": true, "generation": 1,
+            "authentication": { "method": "bearer", "token": seal("a", TOKEN) },
+            "previous_authentication": {
+                "method": "digest", "username": "pbx", "password": seal("b", PASSWORD), "until": until,
+            },
+            "tls": { "certificate": "", "key": seal("c", TLS_KEY) },
+            "signing": [{ "kind": "hmac", "secret": seal("d", signing::FIELD), "created": until }],
+            "created": until, "updated": until,
+        }))
+        .unwrap();
+        let open = |(sealed, field)| ring.open(sealed, id, field).unwrap().expose().to_owned();
+        let opened: Vec<_> = webhook.secrets().map(open).collect();
+        assert_eq!(opened, ["a", "b", "c", "d"]);
+        let method = |millis| {
+            let previous = webhook.previous_authentication(Timestamp::from_millis(millis));
+            previous.map(Authentication::method)
+        };
+        assert_eq!(method(4999), Some("digest"));
+        assert_eq!(method(5000), None);
+        assert_eq!(method(5001), None);
+    }
+
     /// What a newer release wrote is kept (docs/upgrading.md), and adds nothing where there is none.
     #[test]
     fn unknown_fields_survive() {

@@ -234,6 +234,34 @@ mod tests {
         String::from_utf8(reply).unwrap()
     }
 
+    /// The server's side takes what the client's side replies, and nothing that differs from it.
+    #[test]
+    fn a_reply_answers_its_challenge_alone() {
+        let header = "Digest realm=\"r\", qop=\"auth\", algorithm=SHA-256, nonce=\"n\"";
+        let right = reply(header, MUFASA, "/a", "c");
+        let answers = |header: &str, given: &str, login, uri| {
+            challenge(header).is_answered_by(given.as_bytes(), login, get(uri))
+        };
+        assert!(answers(header, &right, MUFASA, "/a"));
+        assert!(!answers(header, &right, JASON, "/a"));
+        assert!(!answers(header, &right, MUFASA, "/b"));
+        // Each part counts by itself, also where the hash is right.
+        let other = header.replace("\"n\"", "\"m\"");
+        let elsewhere = reply(&other, MUFASA, "/a", "c").replace("\"m\"", "\"n\"");
+        assert!(!answers(&other, &elsewhere, MUFASA, "/a"));
+        let moved = right.replace("uri=\"/a\"", "uri=\"/b\"");
+        assert!(!answers(header, &moved, MUFASA, "/a"));
+        assert!(!answers(
+            header,
+            &right.replace("response=\"", "response=\"0"),
+            MUFASA,
+            "/a"
+        ));
+        for none in ["", "Digest", "Basic QQ==", "Digest nonce=\"n\", uri=\"/a\""] {
+            assert!(!answers(header, none, MUFASA, "/a"), "{none}");
+        }
+    }
+
     /// RFC 7616 §3.9.1.
     #[test]
     fn the_example_with_sha_256_and_md5() {

@@ -6,6 +6,22 @@ use super::*;
 use crate::address::{Kind, Opening};
 use crate::properties::reach;
 
+#[test]
+fn an_origin_is_scheme_host_and_port() {
+    let url = "https://crm.example.com/cdr?x=1";
+    for (other, same) in [
+        ("https://CRM.example.com:443/other", true),
+        ("http://crm.example.com/cdr?x=1", false),
+        ("https://crm.example.com:8443/cdr?x=1", false),
+        ("https://crm.example.org/cdr?x=1", false),
+        ("nonsense", false),
+    ] {
+        assert_eq!(same_origin(url, other), same, "{other}");
+    }
+    // Who knows where they lead.
+    assert!(!same_origin("nonsense", "nonsense"));
+}
+
 /// What is accepted, and its normal form.
 #[test]
 fn urls_that_are_accepted() {
