@@ -125,8 +125,8 @@ pub(super) struct Process {
     pub(super) owns: BTreeSet<Partition>,
     pub(super) requests: BTreeMap<u64, (Key, u8)>,
     pub(super) per_webhook: BTreeMap<Uuid, usize>,
-    /// The log has acknowledged something, so that it can know the log's time.
-    pub(super) knows_time: bool,
+    /// When the log first acknowledged something, so that it can know the log's time.
+    pub(super) knows_time: Option<Timestamp>,
     /// Records that it must have counted as lost (DL10).
     pub(super) lost: u64,
 }
@@ -192,7 +192,8 @@ impl Books {
             Happening::Acknowledged(process) => {
                 self.trace
                     .add("acknowledged", &[process], format_args!("{process}"));
-                self.process(process).knows_time = true;
+                let now = self.now;
+                self.process(process).knows_time.get_or_insert(now);
             }
             Happening::Assigned(process, group, assignment) => {
                 self.assigned(process, group, assignment);

@@ -1,5 +1,7 @@
 //! What is checked when a request is made (DL4 to DL7, R14), and when it is answered.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use ringback_core::record::Delivery;
 use ringback_core::time::Timestamp;
@@ -10,6 +12,8 @@ use ringback_log::sim::ProcessId;
 use super::Check;
 use super::books::{Books, Key, Made as Attempted, short};
 
+/// What was taken up is sent within so long, also when it waits in its lane and its process stands.
+const TAKEN_UP: Duration = Duration::from_secs(60);
 /// Records that an intake takes of a partition in one turn.
 const TURN: usize = 64;
 /// Webhooks that may want one event, beside the first.
@@ -110,14 +114,16 @@ impl Books {
             let what = what("no record asks for it".to_owned());
             return self.violated(Check::DL4, what);
         };
-        // Before the log's first word a dispatcher goes by its own clock.
+        // Before the log's first word a dispatcher goes by its own clock; what it took up then may wait
+        // in its lane for a while.
         let knows = self
             .processes
             .get(&made.process)
-            .is_some_and(|p| p.knows_time);
+            .and_then(|process| process.knows_time)
+            .is_some_and(|since| at > since + TAKEN_UP);
         let ahead = match knows {
-            true => std::time::Duration::ZERO,
-            false => std::time::Duration::from_micros(made.skew.max(0).unsigned_abs()),
+            true => Duration::ZERO,
+            false => Duration::from_micros(made.skew.max(0).unsigned_abs()),
         };
         if at + ahead < due {
             let what = what(format!("due at {due}"));
@@ -136,7 +142,7 @@ impl Books {
             self.violated(Check::DL4, what);
         }
         // Whoever's clock is behind cannot know better.
-        let behind = std::time::Duration::from_micros(made.skew.min(0).unsigned_abs());
+        let behind = Duration::from_micros(made.skew.min(0).unsigned_abs());
         let latest = delivery.began() + self.rules.schedule.expires_after() + behind;
         if at > latest {
             let what = what(format!("none may start after {latest} (R13)"));
