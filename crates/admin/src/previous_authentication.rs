@@ -30,7 +30,7 @@ pub(crate) fn after_change(
     }
     let before = &current.authentication;
     if authentication::same((before, vault), (&next.authentication, vault))? {
-        return Ok(in_force(current, now).cloned());
+        return Ok(current.previous_authentication(now).cloned());
     }
     Ok(asked
         .filter(|_| *before != Authentication::None)
@@ -40,15 +40,9 @@ pub(crate) fn after_change(
         }))
 }
 
-/// What is still tried.
-pub(crate) fn in_force(webhook: &Webhook, now: Timestamp) -> Option<&PreviousAuthentication> {
-    let previous = webhook.previous_authentication.as_ref();
-    previous.filter(|previous| now < previous.until)
-}
-
 /// As the API shows it.
 pub(crate) fn view(webhook: &Webhook, now: Timestamp) -> Value {
-    let Some(previous) = in_force(webhook, now) else {
+    let Some(previous) = webhook.previous_authentication(now) else {
         return Value::Null;
     };
     let mut view = authentication::view(&previous.authentication);

@@ -4,7 +4,6 @@ use ringback_core::time::Timestamp;
 use ringback_core::webhook::{PreviousAuthentication, Webhook};
 
 use crate::authentication::{self, Vault};
-use crate::previous_authentication::in_force;
 use crate::problem::Problem;
 use crate::{signing, tls_form};
 
@@ -32,7 +31,7 @@ pub(crate) fn transfer(
     to: &Vault<'_>,
     now: Timestamp,
 ) -> Result<Webhook, Problem> {
-    let previous = in_force(webhook, now).map(|previous| {
+    let previous = webhook.previous_authentication(now).map(|previous| {
         Ok::<_, Problem>(PreviousAuthentication {
             authentication: authentication::transfer(&previous.authentication, from, to)?,
             until: previous.until,
@@ -60,7 +59,10 @@ pub(crate) fn same(
         tls: a.tls.clone(),
         ..b.clone()
     };
-    let previous = match (in_force(a, now), in_force(b, now)) {
+    let previous = match (
+        a.previous_authentication(now),
+        b.previous_authentication(now),
+    ) {
         (None, None) => true,
         (Some(a), Some(b)) => {
             a.until == b.until

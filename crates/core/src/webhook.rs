@@ -117,9 +117,9 @@ impl Webhook {
     }
 
     /// What is tried at this time when the receiver refuses the authentication.
-    pub fn previous_authentication(&self, now: Timestamp) -> Option<&Authentication> {
-        let previous = self.previous_authentication.as_ref()?;
-        (now < previous.until).then_some(&previous.authentication)
+    pub fn previous_authentication(&self, now: Timestamp) -> Option<&PreviousAuthentication> {
+        let previous = self.previous_authentication.as_ref();
+        previous.filter(|previous| now < previous.until)
     }
 
     /// Whether it wants events of this type.
@@ -413,7 +413,7 @@ mod tests {
         assert_eq!(opened, ["a", "b", "c", "d"]);
         let method = |millis| {
             let previous = webhook.previous_authentication(Timestamp::from_millis(millis));
-            previous.map(Authentication::method)
+            previous.map(|previous| previous.authentication.method())
         };
         assert_eq!(method(4999), Some("digest"));
         assert_eq!(method(5000), None);

@@ -20,8 +20,7 @@ impl Http {
         webhook: &Webhook,
         post: Post,
     ) -> Result<Answer, Unsendable> {
-        let previous = webhook.previous_authentication(post.now);
-        let Some(previous) = previous else {
+        let Some(previous) = webhook.previous_authentication(post.now) else {
             return self
                 .authenticated(webhook, &webhook.authentication, post)
                 .await;
@@ -32,6 +31,7 @@ impl Http {
         if present.outcome != Outcome::Status(401) {
             return Ok(present);
         }
+        let previous = &previous.authentication;
         let mut earlier = self.authenticated(webhook, previous, post).await?;
         if earlier.outcome == Outcome::Status(401) {
             return Ok(present);
