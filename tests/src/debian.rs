@@ -14,9 +14,20 @@ pub(crate) fn prepare<T>(
     packages: &[&str],
     whole: impl Fn(&Path) -> Option<T>,
 ) -> Result<T> {
-    if let Some(found) = whole(Path::new("/")) {
-        return Ok(found);
+    match whole(Path::new("/")) {
+        Some(found) => Ok(found),
+        None => unpack(name, packages, &[], whole),
     }
+}
+
+/// The same, whatever the machine has of packages whose names begin like one of `family`: those are
+/// downloaded.
+pub(crate) fn unpack<T>(
+    name: &str,
+    packages: &[&str],
+    family: &[&str],
+    whole: impl Fn(&Path) -> Option<T>,
+) -> Result<T> {
     let dir = target_dir().join(name);
     let doing = |error: std::io::Error| format!("preparing {}: {error}", dir.display());
     fs::create_dir_all(&dir).map_err(doing)?;
@@ -26,7 +37,7 @@ pub(crate) fn prepare<T>(
     if let Some(found) = whole(&root) {
         return Ok(found);
     }
-    download(&dir, packages).map_err(|error| {
+    download(&dir, packages, family).map_err(|error| {
         format!(
             "{error}\nthe programs of {} are missing and cannot be had from Debian's packages here; \
              as root: apt-get install -y --no-install-recommends {}",
@@ -49,8 +60,14 @@ pub(crate) fn prepare<T>(
 }
 
 /// Downloads the packages and whatever of their dependencies the machine does not have.
-fn download(dir: &Path, packages: &[&str]) -> Result<()> {
+fn download(dir: &Path, packages: &[&str], family: &[&str]) -> Result<()> {
     let (archives, lists) = (dir.join("archives"), dir.join("lists"));
+    let status = dir.join("status");
+    if !family.is_empty() {
+        let installed = fs::read_to_string("/var/lib/dpkg/status").unwrap_or_default();
+        fs::write(&status, without(&installed, family))
+            .map_err(|error| format!("{}: {error}", status.display()))?;
+    }
     for made in [archives.join("partial"), lists.join("partial")] {
         fs::create_dir_all(&made).map_err(|error| format!("{}: {error}", made.display()))?;
     }
@@ -58,6 +75,10 @@ fn download(dir: &Path, packages: &[&str]) -> Result<()> {
         let mut apt = Command::new("apt-get");
         apt.args(["-y", "-q", "-o", "Debug::NoLocking=true", "-o"])
             .arg(format!("Dir::Cache::archives={}", archives.display()));
+        if !family.is_empty() {
+            apt.arg("-o")
+                .arg(format!("Dir::State::status={}", status.display()));
+        }
         if with_lists {
             apt.arg("-o")
                 .arg(format!("Dir::State::lists={}", lists.display()));
@@ -71,6 +92,18 @@ fn download(dir: &Path, packages: &[&str]) -> Result<()> {
         apt(true, &["update"])?;
         apt(true, &install)
     })
+}
+
+/// What dpkg would have installed, if it had none of this family.
+fn without(installed: &str, family: &[&str]) -> String {
+    let is_other = |entry: &&str| {
+        let name = entry
+            .lines()
+            .find_map(|line| line.strip_prefix("Package: "));
+        !name.is_some_and(|name| family.iter().any(|begin| name.starts_with(begin)))
+    };
+    let entries: Vec<_> = installed.split("\n\n").filter(is_other).collect();
+    entries.join("\n\n")
 }
 
 /// The directory of libraries of this machine's architecture below a root, in which `holds` is true.
@@ -107,5 +140,21 @@ fn target_dir() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => PathBuf::from(dir),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without;
+
+    #[test]
+    fn a_family_of_packages_is_left_out_of_what_is_installed() {
+        let installed = "Package: libpq5\nStatus: install ok installed\n\nPackage: libc6\n\n\
+                         Version: 1\nPackage: postgresql-15\nDepends: libpq5\n";
+        assert_eq!(
+            without(installed, &["postgresql", "libpq"]),
+            "Package: libc6"
+        );
+        assert_eq!(without(installed, &["libpq-"]), installed);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
@@ -28,6 +29,8 @@ pub type Result<T> = std::result::Result<T, String>;
 pub struct KafkaOptions {
     /// How many nodes.
     pub nodes: u16,
+    /// The address where clients without encryption come.
+    pub host: IpAddr,
     /// The first node's client port; `None`: any free ones.
     pub port: Option<u16>,
     /// Kafka's own JVM options, for benchmarks; otherwise those that start quickest.
@@ -55,6 +58,7 @@ impl Default for KafkaOptions {
     fn default() -> Self {
         Self {
             nodes: 1,
+            host: Ipv4Addr::LOCALHOST.into(),
             port: None,
             perf: false,
             dir: None,
@@ -105,7 +109,8 @@ impl KafkaServer {
         };
         let ports = ports(options)?;
         let clients = &ports[..usize::from(options.nodes)];
-        let bootstrap: Vec<String> = clients.iter().map(|p| format!("127.0.0.1:{p}")).collect();
+        let host = options.host;
+        let bootstrap: Vec<String> = clients.iter().map(|p| format!("{host}:{p}")).collect();
         let mut server = Self {
             nodes: Vec::new(),
             bootstrap: bootstrap.join(","),
@@ -351,8 +356,8 @@ fn configure(dir: &Path, id: u16, ports: &[u16], options: &KafkaOptions) -> Resu
         "process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{client}
+listeners=PLAINTEXT://{host}:{client},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://{host}:{client}
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
@@ -383,6 +388,7 @@ log.cleaner.backoff.ms=500
 log.cleaner.dedupe.buffer.size=16777216
 ",
         voters = voters.join(","),
+        host = options.host,
         data = dir.join("data").display(),
     );
     if !options.perf {

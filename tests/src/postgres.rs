@@ -31,6 +31,17 @@ pub fn prepare() -> Result<Programs, String> {
     debian::prepare("postgres", &["postgresql"], Programs::below)
 }
 
+/// The same, of packages that are unpacked whatever the machine has: what happens where it has none.
+pub fn unpack() -> Result<Programs, String> {
+    let family = ["postgresql", "libpq"];
+    debian::unpack(
+        "postgres-unpacked",
+        &["postgresql"],
+        &family,
+        Programs::below,
+    )
+}
+
 impl Programs {
     fn below(root: &Path) -> Option<Self> {
         let versions = fs::read_dir(root.join("usr/lib/postgresql")).ok()?;
@@ -53,6 +64,11 @@ impl Programs {
         version
             .is_ok_and(|output| output.status.success())
             .then_some(programs)
+    }
+
+    /// The folder of the programs.
+    pub fn folder(&self) -> &Path {
+        &self.bin
     }
 
     fn command(&self, program: &str) -> Command {
@@ -104,6 +120,7 @@ impl Programs {
             programs: self.clone(),
             is_root,
             port,
+            with_tls: false,
             process: None,
             dir,
         };
@@ -117,11 +134,17 @@ pub struct Server {
     programs: Programs,
     is_root: bool,
     port: u16,
+    with_tls: bool,
     process: Option<Child>,
     dir: tempfile::TempDir,
 }
 
 impl Server {
+    /// The id of its process.
+    pub fn process(&self) -> u32 {
+        self.process.as_ref().map_or(0, Child::id)
+    }
+
     /// Makes a database; its URL.
     pub fn database(&self, name: &str) -> String {
         let (user, password) = LOGIN;
@@ -146,6 +169,24 @@ impl Server {
             String::from_utf8_lossy(&made.stderr)
         );
         self.url(name)
+    }
+
+    /// Has it speak TLS with this certificate and key, and nothing in clear.
+    pub fn insist_on_tls(&mut self, (certificate, key): &(String, String)) {
+        let data = self.dir.path().join("data");
+        let hba = data.join("pg_hba.conf");
+        let rules = fs::read_to_string(&hba).unwrap();
+        fs::write(&hba, rules.replace("\nhost ", "\nhostssl ")).unwrap();
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let path = data.join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            if self.is_root {
+                chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        self.with_tls = true;
+        self.restart();
     }
 
     /// The URL of a database.
@@ -190,6 +231,7 @@ impl Server {
                 ])
                 .args(["-c", "max_connections=40", "-c", "shared_buffers=32MB"])
                 .args(["-c", &format!("port={}", self.port)])
+                .args(["-c", if self.with_tls { "ssl=on" } else { "ssl=off" }])
                 .stdout(Stdio::null())
                 .stderr(log)
                 .spawn()

@@ -102,6 +102,27 @@ impl Process {
         panic!("{} does not end", self.command);
     }
 
+    /// SIGHUP, when it is ready for that: before, it would be its end.
+    pub async fn hang_up(&self) {
+        const HANGUP: u64 = 1;
+        let status = format!("/proc/{}/status", self.child.id());
+        let catches = || {
+            let status = std::fs::read_to_string(&status).unwrap();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+            u64::from_str_radix(caught.unwrap().trim(), 16).unwrap() & HANGUP != 0
+        };
+        for _ in 0..1200 {
+            if catches() {
+                let pid = self.child.id().to_string();
+                let sent = Command::new("kill").args(["-HUP", &pid]).status();
+                assert!(sent.unwrap().success());
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{} does not listen to SIGHUP", self.command);
+    }
+
     /// What `/readyz` says against it; empty when it is ready.
     pub async fn not_ready(&self) -> String {
         let url = format!("{}/readyz", self.url("telemetry"));
@@ -110,6 +131,15 @@ impl Process {
             Ok(response) => response.text().await.unwrap_or_default(),
             Err(error) => error.to_string(),
         }
+    }
+
+    /// What `/readyz` names as not in order, ready or not; empty when there is nothing.
+    pub async fn troubles(&self) -> String {
+        let url = format!("{}/readyz", self.url("telemetry"));
+        let answer: Value = reqwest::get(&url).await.unwrap().json().await.unwrap();
+        let told = [&answer["not_ready"], &answer["degraded"]];
+        let told = told.iter().filter(|told| ***told != serde_json::json!({}));
+        told.map(|told| told.to_string()).collect()
     }
 
     /// One of its own metrics; `series` is the name with its labels. 0 when it is not there.

@@ -1,7 +1,7 @@
 //! A receiver that keeps the books: what came, when, with which headers, and what it answered.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -126,12 +126,17 @@ pub struct Receiver {
 impl Receiver {
     /// Listens on a free loopback port and answers 200 to everything.
     pub async fn start() -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST.into()).await
+    }
+
+    /// The same at another of the machine's addresses.
+    pub async fn start_at(host: IpAddr) -> Self {
         let shared = Arc::new(Shared {
             books: Mutex::default(),
             news: Notify::new(),
             behaviours: Mutex::default(),
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind((host, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/{*path}", axum::routing::any(receive));
         let router = router.with_state(shared.clone());

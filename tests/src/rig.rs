@@ -129,7 +129,7 @@ impl<L: Log> Rig<L> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let stop = CancellationToken::new();
         let (metrics, health) = (Metrics::new(), Health::new());
-        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts, Role::Health];
+        let roles = ringback_admin::ROLES;
         let directory = Arc::new(LiveDirectory::start(&log, &roles, || {}).unwrap());
         let loading = directory.clone();
         let loaded =
@@ -138,6 +138,7 @@ impl<L: Log> Rig<L> {
         let (admin, listener) = listen().await;
         let admin_config = ringback_admin::Config {
             operator_token: OPERATOR.to_owned().into(),
+            policy: short_policy(),
             reach,
             lookup,
             // Whatever the machine is busy with.
@@ -155,6 +156,7 @@ impl<L: Log> Rig<L> {
         let mut servers = vec![tokio::spawn(ringback_admin::serve(
             listener,
             state,
+            None,
             stop.clone(),
         ))];
         let (ingest, listener) = listen().await;
@@ -169,6 +171,7 @@ impl<L: Log> Rig<L> {
         servers.push(tokio::spawn(ringback_producer::serve(
             listener,
             state,
+            None,
             stop.clone(),
         )));
         let environment = ringback_metrics::Environment {

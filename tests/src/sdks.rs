@@ -80,6 +80,19 @@ impl Sdks {
     }
 }
 
+impl Sdks {
+    /// A script of `tests/sdks/` in Python, to be started and talked to. It ends when its standard input
+    /// does.
+    pub fn python(&self, script: &str) -> Command {
+        let mut command = Command::new(self.dir.join("venv/bin/python"));
+        command
+            .arg(sources().join(script))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        command
+    }
+}
+
 fn run(command: &mut Command, doing: &str) -> Result<()> {
     lines(command.stdin(Stdio::null()), doing).map(drop)
 }

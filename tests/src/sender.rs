@@ -107,5 +107,6 @@ pub fn delivery(webhook: Uuid, now: Timestamp, data: Bytes) -> Delivery {
         run: 0,
         accepted: now,
         deferrals: 0,
+        replay: None,
     }
 }

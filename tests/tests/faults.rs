@@ -132,7 +132,7 @@ async fn nothing_is_sent_on_stale_configuration() {
     let mut dice = Dice::new(6);
     let process = simulation.start();
     until(&simulation, "it is ready", || {
-        process.health.not_ready().is_empty()
+        process.health.troubles().is_empty()
     })
     .await;
     simulation.sim.hold("ringback.webhooks");
@@ -140,7 +140,7 @@ async fn nothing_is_sent_on_stale_configuration() {
     until(&simulation, "it knows that it is stale", || {
         GROUPS
             .iter()
-            .all(|group| process.health.not_ready().contains_key(group))
+            .all(|group| process.health.troubles().contains_key(group))
     })
     .await;
     for _ in 0..10 {

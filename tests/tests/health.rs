@@ -107,10 +107,15 @@ impl<L: Log> Bench<L> {
                 status: Some(500),
                 error: None,
                 response: None,
+                next_at: None,
+                request_headers: None,
+                response_headers: None,
                 next: "retry.32s".to_owned(),
                 late: false,
                 dispatcher: "test".to_owned(),
                 trace: None,
+                subject: None,
+                replay: None,
             };
             self.records.append(Append {
                 topic,

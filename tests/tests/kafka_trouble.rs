@@ -149,10 +149,12 @@ impl Bench {
         } = self;
         stream.more(10, false).await;
         for process in [&ringback.producer, &ringback.admin, dispatcher, metrics] {
-            eventually("readiness says it", async || {
-                !process.not_ready().await.is_empty()
-            })
-            .await;
+            eventually("it says so", async || !process.troubles().await.is_empty()).await;
+        }
+        // Who hands events in is led elsewhere; the others are not restarted, moved or hidden for it.
+        assert_ne!(ringback.producer.not_ready().await, "");
+        for process in [&ringback.admin, dispatcher, metrics] {
+            assert_eq!(process.not_ready().await, "");
         }
         let (began, before) = (Instant::now(), dispatcher.cpu());
         stream.more(100, false).await;
@@ -266,8 +268,8 @@ async fn silent(bench: &mut Bench) {
         ..Slow::default()
     });
     stream.more(10, false).await;
-    eventually("readiness says it", async || {
-        !bench.dispatcher.not_ready().await.is_empty()
+    eventually("it says so", async || {
+        !bench.dispatcher.troubles().await.is_empty()
     })
     .await;
     let trouble = since..Instant::now();

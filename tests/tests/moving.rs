@@ -240,7 +240,7 @@ async fn a_running_installation_is_moved_to_kafka() {
         .call("POST", &webhook_path("refuses", "replay"), all.clone())
         .await;
     assert_eq!(
-        (&answer["already_replayed"], &answer["replayed"]),
+        (&answer["replay"]["already"], &answer["replay"]["sent"]),
         (&json!(EVENTS), &json!(0))
     );
     admin

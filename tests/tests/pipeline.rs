@@ -41,6 +41,15 @@ fn a_clock_that_is_set_makes_no_attempt_early() {
     assert!(sums.requests >= 20, "there were retries: {sums:?}");
 }
 
+/// Seeds that were reported once: a process that stood still until the end of its drain, which was not
+/// killed then; a delivery taken up before the log's first acknowledgement.
+#[test]
+fn what_was_reported_once_is_not_reported_again() {
+    for seed in [1962, 2496] {
+        story(seed);
+    }
+}
+
 /// One of those that show at once; `cargo xtask sim --planted` looks for all.
 #[test]
 fn a_planted_bug_is_found_by_the_checker_it_was_made_for() {

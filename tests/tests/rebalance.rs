@@ -203,7 +203,7 @@ fn a_start_without_topics_or_brokers_says_what_is_wrong() {
     };
     for command in ["dispatcher", "producer"] {
         let said = run(command, "telemetry.log=warn");
-        assert!(said.contains(".events.cdr: does not exist"), "{said}");
+        assert!(said.contains(".events.cdr: it is missing"), "{said}");
         assert!(said.contains("the admin component creates"), "{said}");
     }
     let started = Instant::now();

@@ -79,6 +79,7 @@ impl Transport for Answers {
             outcome,
             error: None,
             response: None,
+            headers: None,
             took: Duration::from_millis(5),
             retry_after: None,
         })

@@ -130,6 +130,7 @@ impl Newer {
             run: u32::from(role == Role::Replay),
             accepted: now,
             deferrals: 0,
+            replay: None,
         };
         let mut buf = HeaderBuf::default();
         match role {

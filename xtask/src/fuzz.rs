@@ -95,3 +95,19 @@ fn run_one(program: &str, name: &str, seconds: &str) -> Result<(), String> {
 fn targets() -> Result<Vec<String>, String> {
     names_in("tests/fuzz/fuzz_targets")
 }
+
+/// `cargo xtask fuzz-api`: the test `fuzzed_api`, for longer.
+pub(crate) fn run_api(seconds: &str) -> Result<(), String> {
+    if seconds.parse::<u32>().is_err() {
+        return Err(format!("{seconds} is no number of seconds"));
+    }
+    let args = [
+        "test",
+        "--locked",
+        "--package",
+        "ringback-tests",
+        "--test",
+        "fuzzed_api",
+    ];
+    crate::step::run(crate::step::cargo(&args).env("RINGBACK_FUZZ_API_SECONDS", seconds))
+}

@@ -9,8 +9,13 @@
 )]
 
 mod bench;
+mod deploy;
 mod fuzz;
+mod image;
+mod kube;
 mod mutants;
+mod portal;
+mod sbom;
 mod sim;
 mod step;
 mod test;
@@ -27,11 +32,18 @@ const USAGE: &str = "usage:
   cargo xtask bench [NAME [ARGS]...]   prints figures: all benches, or one
   cargo xtask fuzz [TARGET]... [--seconds N]
                                        looks for inputs that break a property, N (60) seconds a target
+  cargo xtask fuzz-api [SECONDS]       asks the API whatever its document allows, twice for SECONDS (300)
   cargo xtask sim [--seeds N] [--first S] [--shard I/N]
                                        simulates the whole pipeline for N (20000) seeds; goes on where
                                        it was interrupted
   cargo xtask sim --trace SEED | --planted | --day
                                        one seed, told; are planted bugs found; a day of retries
+  cargo xtask portal [ARGS]...         the portal's stories in a real browser, or those that ARGS choose
+  cargo xtask deploy [RINGBACK]        checks chart, rules, dashboards and units with this program
+                                       (target/debug/ringback)
+  cargo xtask image [RINGBACK]         the image of this program (target/release/ringback), tested
+  cargo xtask kube [RINGBACK]          the chart and the image on a real Kubernetes, with a real Kafka
+  cargo xtask sbom                     prints what the program is made of, as CycloneDX
   cargo xtask models                   visits every state of the protocols' models, in larger bounds
   cargo xtask mutants [--fresh] [FILE]...
                                        looks for changes of core that no test notices; goes on where
@@ -45,7 +57,17 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["bench", rest @ ..] => bench::run_named(rest),
         ["fuzz", rest @ ..] => fuzz::run_named(rest),
+        ["fuzz-api"] => fuzz::run_api("300"),
+        ["fuzz-api", seconds] => fuzz::run_api(seconds),
         ["sim", rest @ ..] => sim::run_named(rest),
+        ["portal", rest @ ..] => portal::run_stories(rest),
+        ["deploy"] => deploy::test(&target().join("debug/ringback"), test::in_ci()),
+        ["deploy", ringback] => deploy::test(Path::new(ringback), test::in_ci()),
+        ["image"] => image::test(&target().join("release/ringback"), test::in_ci()),
+        ["image", ringback] => image::test(Path::new(ringback), test::in_ci()),
+        ["kube"] => kube::test(&target().join("release/ringback")),
+        ["kube", ringback] => kube::test(Path::new(ringback)),
+        ["sbom"] => sbom::print(),
         ["models"] => mutants::run_models(),
         ["mutants", rest @ ..] => mutants::run_named(rest),
         _ => {

@@ -118,6 +118,8 @@ fn try_mutants(options: &[String]) -> Result<ExitStatus, String> {
             "--baseline=skip",
             "--no-times",
             "--profile=mutants",
+            // Or the library is built, too, which no test here uses.
+            "--cargo-arg=--lib",
         ])
         .args(["--timeout", TESTS_SECONDS_MAX, "--build-timeout=600"])
         .args(["--", "--lib", "--", "--skip", NOT_RUN]);

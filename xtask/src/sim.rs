@@ -27,7 +27,7 @@ struct Stories {
 
 /// `cargo xtask sim`.
 pub(crate) fn run_named(args: &[&str]) -> Result<(), String> {
-    if let ["--trace", _] | ["--planted"] | ["--day"] = args {
+    if let ["--trace", _] | ["--trace", _, "--bug", _] | ["--planted"] | ["--day"] = args {
         return run(command(&build()?, &[]).args(args));
     }
     tell(&build()?, parse(args)?)
@@ -136,8 +136,8 @@ fn state_file(stories: Stories, part: u64, parts: u64) -> Result<PathBuf, String
     fs::create_dir_all(&dir).map_err(|error| format!("making {}: {error}", dir.display()))?;
     let Stories { first, seeds, .. } = stories;
     let file = dir.join(format!("{first}-{seeds}-{part}-of-{parts}"));
-    if let Ok(next) = fs::read_to_string(&file) {
-        println!("part {part} of {parts} goes on at seed {}", next.trim());
+    if file.exists() {
+        println!("part {part} of {parts} goes on where it was stopped");
     }
     Ok(file)
 }

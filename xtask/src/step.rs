@@ -127,6 +127,21 @@ pub(crate) fn run_tests(command: &mut Command, results: &mut Vec<String>) -> Res
     }
 }
 
+/// What a command prints.
+pub(crate) fn output(command: &mut Command) -> Result<String, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("running {name}: {error}"))?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(format!(
+            "{name}: {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        )),
+    }
+}
+
 fn not_started(command: &Command, error: &std::io::Error) -> String {
     format!("running {}: {error}", text(command))
 }

@@ -1,11 +1,29 @@
 //! Everything that must hold, cheapest first.
 
 use crate::step::{self, Steps, cargo, command, run_tests};
-use crate::{USAGE, mutants, sim, target, tidy, tools};
+use crate::{USAGE, deploy, image, mutants, portal, sim, target, tidy, tools};
 
-const STEPS: [&str; 16] = [
-    "tools", "fmt", "tidy", "deny", "kafka", "sdks", "sip", "servers", "postgres", "clippy", "doc",
-    "test", "mutants", "release", "sim", "demo",
+const STEPS: [&str; 20] = [
+    "tools",
+    "fmt",
+    "tidy",
+    "deny",
+    "kafka",
+    "sdks",
+    "schemathesis",
+    "sip",
+    "servers",
+    "postgres",
+    "clippy",
+    "doc",
+    "test",
+    "portal",
+    "mutants",
+    "release",
+    "image",
+    "deploy",
+    "sim",
+    "demo",
 ];
 
 /// A demo takes about a minute; one that hangs is ended after these seconds.
@@ -17,8 +35,13 @@ pub(crate) fn run(args: &[&str]) -> Result<(), String> {
         println!("{}", STEPS.join("\n"));
         return Ok(());
     }
-    let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true" || ci == "1");
-    run_all(skipped(args, in_ci)?)
+    let in_ci = in_ci();
+    run_all(skipped(args, in_ci)?, in_ci)
+}
+
+/// Whether this is CI, where nothing is skipped.
+pub(crate) fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|ci| ci == "true" || ci == "1")
 }
 
 /// The steps to skip. In CI none is.
@@ -47,7 +70,7 @@ fn skipped(args: &[&str], in_ci: bool) -> Result<Vec<String>, String> {
     }
 }
 
-fn run_all(skipped: Vec<String>) -> Result<(), String> {
+fn run_all(skipped: Vec<String>, in_ci: bool) -> Result<(), String> {
     let mut steps = Steps::new(skipped);
     steps.run("tools", |_| tools::check())?;
     steps.run("fmt", |_| {
@@ -66,7 +89,7 @@ fn run_all(skipped: Vec<String>) -> Result<(), String> {
         step::run(&mut command(&deny.to_string_lossy(), &args))
     })?;
     steps.run("kafka", |_| prepare("kafka", &["--", "prepare"]))?;
-    for parts in ["sdks", "sip", "servers", "postgres"] {
+    for parts in ["sdks", "schemathesis", "sip", "servers", "postgres"] {
         steps.run(parts, |_| prepare(parts, &[]))?;
     }
     steps.run("clippy", |_| {
@@ -82,7 +105,9 @@ fn run_all(skipped: Vec<String>) -> Result<(), String> {
         let args = ["test", "--locked", "--workspace", "--no-fail-fast"];
         run_tests(&mut cargo(&args), results)
     })?;
+    steps.run("portal", |_| portal::run_stories(&[]))?;
     steps.run("mutants", |_| mutants::run_changed())?;
+    let ringback = target().join("release/ringback");
     steps.run("release", |_| {
         step::run(&mut cargo(&[
             "build",
@@ -92,9 +117,10 @@ fn run_all(skipped: Vec<String>) -> Result<(), String> {
             "ringback",
         ]))
     })?;
+    steps.run("image", |_| image::test(&ringback, in_ci))?;
+    steps.run("deploy", |_| deploy::test(&ringback, in_ci))?;
     steps.run("sim", |_| sim::test())?;
     steps.run("demo", |_| {
-        let ringback = target().join("release/ringback");
         let args = [DEMO_SECONDS_MAX, &ringback.to_string_lossy(), "demo"];
         step::run(&mut command("timeout", &args))
     })?;

@@ -71,3 +71,32 @@ fn installed(name: &str, wanted: &str, asked: &[&str]) -> Result<PathBuf, String
     }
     Ok(program)
 }
+
+/// The path of a program that something needs. It is installed if it is missing and we may.
+pub(crate) fn provide(program: &str, packages: &[&str], for_what: &str) -> Result<PathBuf, String> {
+    if let Some(found) = find(program) {
+        return Ok(found);
+    }
+    let mut install = vec!["install", "-y", "-q", "--no-install-recommends"];
+    install.extend(packages);
+    // The machine may have no lists of packages, or old ones.
+    let installed = run(&mut command("apt-get", &install)).or_else(|_| {
+        run(&mut command("apt-get", &["update", "-q"]))?;
+        run(&mut command("apt-get", &install))
+    });
+    let advice = || {
+        let packages = packages.join(" ");
+        format!(
+            "{for_what} needs {program}; as root: apt-get install -y --no-install-recommends {packages}"
+        )
+    };
+    installed.map_err(|error| format!("{error}\n{}", advice()))?;
+    find(program).ok_or_else(advice)
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|program| program.is_file())
+}

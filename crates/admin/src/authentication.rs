@@ -173,7 +173,7 @@ pub(crate) fn same(
 }
 
 fn invalid(detail: impl Into<String>) -> Problem {
-    Problem::invalid("invalid_authentication", detail)
+    Problem::invalid("invalid_authentication", detail).with("field", "authentication")
 }
 
 /// Refuses fields that the method does not have: a password that is silently ignored is a trap.

@@ -111,7 +111,7 @@ fn unusable(what: &str, place: usize, error: &dyn fmt::Display) -> Problem {
 }
 
 fn invalid(detail: impl Into<String>) -> Problem {
-    Problem::invalid("invalid_field", detail)
+    Problem::field("tls", detail)
 }
 
 #[cfg(test)]

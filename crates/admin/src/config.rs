@@ -4,11 +4,17 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ringback_core::address::Opening;
+use ringback_core::health::HealthPolicy;
 use ringback_core::lookup::Lookup;
+use ringback_core::redaction::Rules;
 use ringback_core::secret::Secret;
 use ringback_core::target::Reach;
+use ringback_core::time::duration_text;
+use ringback_server::TlsConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::mail::MailConfig;
 use crate::projection::ProjectionConfig;
 use crate::state::StartError;
 
@@ -29,8 +35,26 @@ pub struct Config {
     /// Refuse webhooks with plain `http://` URLs (contract R3). Otherwise they are accepted with a
     /// warning.
     pub forbid_http: bool,
+    /// Proxies whose word is believed about the address that a request came from.
+    pub trusted_proxies: Vec<Opening>,
+    /// Its certificate, when it speaks TLS.
+    pub tls: TlsConfig,
+    /// Sessions of those who sign in.
+    pub session: SessionConfig,
+    /// Where people find the portal, for links in mail.
+    pub public_url: Option<String>,
+    /// Mail about webhooks that fail.
+    pub mail: MailConfig,
     /// What attempts and parked deliveries are shown from.
     pub projection: ProjectionConfig,
+    /// What of attempts and parked deliveries is not shown.
+    pub redact: Rules,
+    /// What webhooks are disabled by: that of metrics, which whoever starts both hands over.
+    #[serde(skip)]
+    pub policy: HealthPolicy,
+    /// When whoever works on a replay is taken for gone.
+    #[serde(skip)]
+    pub replay_lease: Duration,
     /// Where webhooks may lead: the dispatcher's policy, which whoever starts both hands over.
     #[serde(skip)]
     pub reach: Reach,
@@ -43,6 +67,44 @@ pub struct Config {
     pub lookup_within: Duration,
 }
 
+/// `[admin.session]` of the configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionConfig {
+    /// How long a session lasts without being used.
+    #[serde(with = "duration_text")]
+    pub idle: Duration,
+    /// How long it lasts in all.
+    #[serde(with = "duration_text")]
+    pub absolute: Duration,
+    /// Whether browsers reach us by TLS only, by that of a proxy, say: then the cookie is for TLS alone.
+    pub secure: bool,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(3600),
+            absolute: Duration::from_secs(12 * 3600),
+            secure: false,
+        }
+    }
+}
+
+impl SessionConfig {
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let minute = Duration::from_secs(60);
+        if self.idle < minute {
+            problems.push("idle: use at least 1m".to_owned());
+        }
+        if self.absolute < self.idle || self.absolute > minute * 60 * 24 * 30 {
+            problems.push("absolute: use at least admin.session.idle, and at most 30d".to_owned());
+        }
+        problems
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -50,7 +112,15 @@ impl Default for Config {
             operator_token: OperatorToken::default(),
             operator_token_file: None,
             forbid_http: false,
+            trusted_proxies: Vec::new(),
+            tls: TlsConfig::default(),
+            session: SessionConfig::default(),
+            public_url: None,
+            mail: MailConfig::default(),
             projection: ProjectionConfig::default(),
+            redact: Rules::default(),
+            policy: HealthPolicy::default(),
+            replay_lease: Duration::from_secs(45),
             reach: Reach::default(),
             lookup: None,
             lookup_within: Duration::from_secs(2),
@@ -67,10 +137,25 @@ impl Config {
     /// What cannot work, as `key: problem`. A token in a file is looked at where it is read: other
     /// components may have the same configuration, and not that file.
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = self.projection.problems();
-        problems
-            .iter_mut()
-            .for_each(|problem| problem.insert_str(0, "projection."));
+        let within = |section: &str, problems: Vec<String>| {
+            let named = problems
+                .iter()
+                .map(|problem| format!("{section}.{problem}"));
+            named.collect::<Vec<_>>()
+        };
+        let mut problems = within("projection", self.projection.problems());
+        problems.extend(within("mail", self.mail.problems()));
+        problems.extend(within("redact", self.redact.problems()));
+        problems.extend(within("session", self.session.problems()));
+        problems.extend(within("tls", self.tls.problems()));
+        if self
+            .public_url
+            .as_ref()
+            .is_some_and(|url| !is_public_url(url))
+        {
+            let problem = "public_url: is not an address such as https://ringback.example.com";
+            problems.push(problem.to_owned());
+        }
         let token = self.operator_token.0.expose();
         if !token.is_empty() && self.operator_token_file.is_some() {
             let problem = "operator_token_file: give this or admin.operator_token, not both";
@@ -105,6 +190,19 @@ impl Config {
         }
         Ok(token)
     }
+}
+
+/// Where browsers go: no user, query or fragment in it, and nothing that ends a line of a mail.
+fn is_public_url(url: &str) -> bool {
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    rest.is_some_and(|rest| {
+        !rest.is_empty()
+            && !rest.starts_with('/')
+            && rest.bytes().all(|byte| byte.is_ascii_graphic())
+            && !rest.contains(['?', '#', '@', '"', '<', '>', '\\'])
+    })
 }
 
 fn is_strong(token: &str) -> bool {

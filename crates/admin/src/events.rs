@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::attempts;
+use crate::parked::{REDACTED, redact};
 use crate::problem::Problem;
 use crate::projection::{EventRows, pages};
 use crate::state::{Admin, AdminState};
@@ -33,7 +34,7 @@ pub(crate) async fn show<L: Log>(
             let source = admin.projection_only()?;
             let found = source.read(|session| pages::event(session, tenant.as_str(), id))?;
             let truncated = found.truncated;
-            let runs = runs(found);
+            let runs = runs(admin, found);
             if runs.is_empty() {
                 return Err(no_such_event(&event).with("as_of", json!(source.as_of)));
             }
@@ -52,18 +53,20 @@ pub(crate) async fn show<L: Log>(
 }
 
 /// By webhook and run.
-fn runs(found: EventRows) -> BTreeMap<(Uuid, i64), Run> {
+fn runs<L: Log>(admin: &Admin<L>, found: EventRows) -> BTreeMap<(Uuid, i64), Run> {
     let mut runs: BTreeMap<_, Run> = BTreeMap::new();
     for entry in &found.attempts {
-        let view = attempts::view(entry);
-        let run = view["run"].as_i64().unwrap_or_default();
-        runs.entry((entry.webhook, run))
+        let Some(view) = attempts::view(entry, &admin.redaction) else {
+            continue;
+        };
+        runs.entry((entry.webhook, view.run.into()))
             .or_default()
             .attempts
-            .push(view);
+            .push(json!(view));
     }
     for entry in &found.parked {
-        let parked = serde_json::from_str(&entry.record).unwrap_or_default();
+        let mut parked = serde_json::from_str(&entry.record).unwrap_or_default();
+        redact(&admin.redaction, &mut parked, &REDACTED);
         runs.entry((entry.webhook, entry.number))
             .or_default()
             .parked = Some(parked);
@@ -109,10 +112,6 @@ impl Run {
 }
 
 fn no_such_event(id: &str) -> Problem {
-    let id: String = id.chars().take(64).collect();
-    let detail = format!(
-        "nothing is known of an event {id:?}: nothing was tried for it yet, or it is older than what \
-         is kept"
-    );
-    Problem::not_found("no_such_event", detail)
+    let after = ": nothing was tried for it yet, or it is older than what is kept";
+    Problem::none_called("no_such_event", "nothing is known of an event", id, after)
 }

@@ -6,16 +6,18 @@ use axum::Json;
 use axum::extract::State;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ringback_core::account::Token;
+use ringback_core::account::{Account, Token};
 use ringback_core::event::TenantId;
 use ringback_core::log::Log;
 use ringback_core::secret::{KEY_BYTES, KeyRing, Sealed, Secret};
 use ringback_core::webhook::{Tenant, Webhook};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::authentication::{Vault, fill_random};
+use crate::carried_account;
 use crate::problem::Problem;
 use crate::request::Body;
 use crate::sealed;
@@ -65,7 +67,9 @@ impl KeyMaking {
 
     /// The key ring that a passphrase makes.
     fn ring(&self, passphrase: &Secret) -> Result<KeyRing, Problem> {
-        let wrong = |what: &str| Problem::invalid("invalid_document", format!("key: {what}"));
+        let wrong = |what: &str| {
+            Problem::invalid("invalid_document", format!("key: {what}")).with("field", "key")
+        };
         if self.kdf != "argon2id" {
             return Err(wrong("its kdf is not argon2id"));
         }
@@ -93,23 +97,25 @@ impl KeyMaking {
         let ring = self.ring(passphrase)?;
         let Some(check) = &self.check else {
             let detail = "key.check is missing from the document";
-            return Err(Problem::invalid("invalid_document", detail));
+            return Err(Problem::invalid("invalid_document", detail).with("field", "key.check"));
         };
         match ring.open(check, Uuid::nil(), "check") {
             Ok(_) => Ok(ring),
             Err(_) => {
                 let detail = "the passphrase is not the one that the document was exported with";
-                Err(Problem::invalid("wrong_passphrase", detail))
+                Err(Problem::invalid("wrong_passphrase", detail).with("field", "passphrase"))
             }
         }
     }
 }
 
 /// What to export. Pages after the first send `key` and `after` back.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExportForm {
+    #[schemars(with = "String")]
     passphrase: Secret,
+    #[schemars(with = "Option<Value>")]
     key: Option<KeyMaking>,
     after: Option<String>,
 }
@@ -120,7 +126,7 @@ pub(crate) async fn export<L: Log>(
 ) -> Result<Json<Value>, Problem> {
     if form.passphrase.expose().len() < PASSPHRASE_BYTES_MIN {
         let detail = format!("a passphrase needs at least {PASSPHRASE_BYTES_MIN} characters");
-        return Err(Problem::invalid("weak_passphrase", detail));
+        return Err(Problem::invalid("weak_passphrase", detail).with("field", "passphrase"));
     }
     state
         .run(move |admin| export_now(admin, &form))
@@ -143,31 +149,16 @@ fn export_now<L: Log>(admin: &Admin<L>, form: &ExportForm) -> Result<Value, Prob
         }
     };
     let after = form.after.as_deref().map(TenantId::parse).transpose()?;
-    let (tenants, found, tokens): (Vec<Tenant>, Vec<Webhook>, Vec<Token>) = {
-        let directory = admin.directory()?;
-        let tenants: Vec<Tenant> = directory
-            .tenants()
-            .into_iter()
-            .map(|tenant| tenant.value.clone())
-            .filter(|tenant| after.as_ref().is_none_or(|after| tenant.id > *after))
-            .take(PAGE)
-            .collect();
-        let webhooks = tenants
-            .iter()
-            .flat_map(|tenant| directory.webhooks(&tenant.id));
-        let webhooks = webhooks
-            .map(|webhook| Webhook::clone(&webhook.value))
-            .collect();
-        // Tokens are few: all of them go with the first page.
-        let tokens = match after {
-            None => directory
-                .tokens()
-                .map(|token| token.value.clone())
-                .collect(),
-            Some(_) => Vec::new(),
-        };
-        (tenants, webhooks, tokens)
-    };
+    // A further page belongs to the export that the first began.
+    if form.key.is_none() {
+        admin.tell_of("configuration.export", "configuration", Value::Null)?;
+    }
+    let Page {
+        tenants,
+        webhooks: found,
+        tokens,
+        accounts,
+    } = Page::after(admin, after.as_ref())?;
     let next = (tenants.len() == PAGE).then(|| tenants.last().map(|tenant| tenant.id.clone()));
     let now = admin.clock.now();
     let mut webhooks = Vec::with_capacity(found.len());
@@ -179,9 +170,14 @@ fn export_now<L: Log>(admin: &Admin<L>, form: &ExportForm) -> Result<Value, Prob
         let carried = sealed::transfer(&webhook, &keys(&admin.keys), &keys(&ring), now);
         webhooks.push(carried.map_err(|problem| problem.with("webhook", webhook.key()))?);
     }
+    let accounts = accounts
+        .iter()
+        .map(|account| carried_account::seal(account, &ring))
+        .collect::<Result<Vec<_>, _>>()?;
     tracing::info!(
         tenants = tenants.len(),
         webhooks = webhooks.len(),
+        accounts = accounts.len(),
         "exported"
     );
     Ok(json!({
@@ -192,6 +188,43 @@ fn export_now<L: Log>(admin: &Admin<L>, form: &ExportForm) -> Result<Value, Prob
         "tenants": tenants,
         "webhooks": webhooks,
         "tokens": tokens,
+        "accounts": accounts,
         "next": next.flatten(),
     }))
+}
+
+/// What a page is made of.
+struct Page {
+    tenants: Vec<Tenant>,
+    webhooks: Vec<Webhook>,
+    tokens: Vec<Token>,
+    accounts: Vec<Account>,
+}
+
+impl Page {
+    fn after<L: Log>(admin: &Admin<L>, after: Option<&TenantId>) -> Result<Self, Problem> {
+        let directory = admin.directory()?;
+        let tenants: Vec<Tenant> = directory
+            .tenants()
+            .into_iter()
+            .map(|tenant| tenant.value.clone())
+            .filter(|tenant| after.is_none_or(|after| tenant.id > *after))
+            .take(PAGE)
+            .collect();
+        let webhooks = tenants
+            .iter()
+            .flat_map(|tenant| directory.webhooks(&tenant.id))
+            .map(|webhook| Webhook::clone(&webhook.value))
+            .collect();
+        // Tokens and accounts are few: all of them go with the first page.
+        let first = after.is_none();
+        let tokens = directory.tokens().filter(|_| first);
+        let accounts = directory.accounts().filter(|_| first);
+        Ok(Self {
+            webhooks,
+            tokens: tokens.map(|token| token.value.clone()).collect(),
+            accounts: accounts.map(|account| account.value.clone()).collect(),
+            tenants,
+        })
+    }
 }

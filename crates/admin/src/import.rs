@@ -3,16 +3,18 @@
 
 use axum::Json;
 use axum::extract::State;
-use ringback_core::account::Token;
+use ringback_core::account::{Account, Key, Token};
 use ringback_core::custom_headers::check_headers;
 use ringback_core::log::{Log, Revision};
 use ringback_core::secret::{KeyRing, Secret};
 use ringback_core::topics::Role;
 use ringback_core::webhook::{Tenant, Webhook};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::authentication::Vault;
+use crate::carried_account;
 use crate::export::{FORMAT, FORMAT_VERSION, KeyMaking};
 use crate::problem::Problem;
 use crate::request::Body;
@@ -24,21 +26,28 @@ use crate::store::NotWritten;
 const NAMED_MAX: usize = 100;
 
 /// A document, or a part of one.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(crate) struct ImportForm {
+    #[schemars(with = "String")]
     passphrase: Secret,
     /// Overwrite what is there and differs.
     #[serde(default)]
     replace: bool,
     format: String,
     version: u32,
+    #[schemars(with = "serde_json::Value")]
     key: KeyMaking,
     #[serde(default)]
+    #[schemars(with = "Vec<serde_json::Value>")]
     tenants: Vec<Tenant>,
     #[serde(default)]
+    #[schemars(with = "Vec<serde_json::Value>")]
     webhooks: Vec<Webhook>,
     #[serde(default)]
+    #[schemars(with = "Vec<serde_json::Value>")]
     tokens: Vec<Token>,
+    #[serde(default)]
+    accounts: Vec<serde_json::Value>,
 }
 
 /// What became of the parts of a document.
@@ -59,7 +68,11 @@ pub(crate) async fn import<L: Log>(
         let detail = format!(
             "this is not a document of format {FORMAT}, version {FORMAT_VERSION}; make one with `ringback export`"
         );
-        return Err(Problem::invalid("invalid_document", detail));
+        let field = match form.format == FORMAT {
+            true => "version",
+            false => "format",
+        };
+        return Err(Problem::invalid("invalid_document", detail).with("field", field));
     }
     state
         .run(move |admin| import_now(admin, form))
@@ -83,6 +96,10 @@ fn import_now<L: Log>(admin: &Admin<L>, form: ImportForm) -> Result<Value, Probl
     }
     for token in &form.tokens {
         import.token(token)?;
+    }
+    for account in form.accounts {
+        let account = carried_account::open(account, &import.ring)?;
+        import.account(account)?;
     }
     let mut done = import.done;
     let conflicts = done.conflicts.len();
@@ -117,15 +134,17 @@ impl<L: Log> Import<'_, L> {
     fn webhook(&mut self, webhook: &Webhook) -> Result<(), Problem> {
         let what = format!("webhook {} of tenant {}", webhook.name, webhook.tenant);
         // It may be written by hand: the rules of the API hold.
-        let url = self.admin.config.reach.check(&webhook.url)?;
+        let in_document = |problem: Problem| problem.with("field", "webhooks");
+        let url = self.admin.config.reach.check(&webhook.url);
+        let url = url.map_err(|error| in_document(error.into()))?;
         if self.admin.config.forbid_http && url.scheme() == "http" {
             let detail = format!("{what}: plain http URLs are forbidden here (admin.forbid_http)");
-            return Err(Problem::invalid("http_forbidden", detail));
+            return Err(Problem::invalid("http_forbidden", detail).with("field", "webhooks"));
         }
         if self.admin.directory()?.tenant(&webhook.tenant).is_none() {
             let detail =
                 format!("{what}: there is no such tenant, neither here nor in the document");
-            return Err(Problem::invalid("no_such_tenant", detail));
+            return Err(Problem::invalid("no_such_tenant", detail).with("field", "webhooks"));
         }
         let vault = |keys| Vault {
             keys,
@@ -157,7 +176,42 @@ impl<L: Log> Import<'_, L> {
         let there = self.admin.directory()?.token(token.id).cloned();
         let there = there.map(|there| (there.value == *token, there.revision));
         let what = format!("token {}", token.id);
-        self.write(Role::Accounts, &token.id.to_string(), &what, there, token)
+        self.write(Role::Tokens, &token.id.to_string(), &what, there, token)
+    }
+
+    fn account(&mut self, account: Account) -> Result<(), Problem> {
+        let what = format!("account {}", account.login);
+        if let Some(tenant) = &account.tenant
+            && self.admin.directory()?.tenant(tenant).is_none()
+        {
+            let detail =
+                format!("{what}: there is no tenant {tenant}, neither here nor in the document");
+            return Err(Problem::invalid("no_such_tenant", detail));
+        }
+        let found = self
+            .admin
+            .directory()?
+            .account(account.login.as_str())
+            .cloned();
+        let (there, account) = match found {
+            None => (None, account),
+            Some(found) => {
+                let equal = Account {
+                    generation: found.value.generation,
+                    updated: found.value.updated,
+                    ..account.clone()
+                } == found.value;
+                // Sessions of another password are over, whichever of the two is the newer.
+                let generation = found.value.generation.max(account.generation) + 1;
+                let account = Account {
+                    generation,
+                    ..account
+                };
+                (Some((equal, found.revision)), account)
+            }
+        };
+        let key = Key::of_account(&account.login);
+        self.write(Role::Accounts, &key, &what, there, &account)
     }
 
     /// Writes what is new, or may replace what is there (`bool`: is equal).

@@ -1,6 +1,7 @@
 //! `…/webhooks/{webhook}/parked`: what ended without success; and `/v1/parked`, which also has what
 //! belongs to no webhook that exists.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -8,8 +9,10 @@ use axum::Json;
 use axum::extract::{Path, State};
 use ringback_core::log::{Log, Reader, Record};
 use ringback_core::record::{Delivery, Reason, decode_delivery, header};
+use ringback_core::redaction::{HIDDEN, Redaction};
 use ringback_core::time::Timestamp;
 use ringback_core::topics::{Partition, Role};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -18,23 +21,25 @@ use crate::problem::Problem;
 use crate::projection::{Entry, Query, pages, place};
 use crate::reading::{BUDGET, Extent, LIMIT, LIMIT_MAX, newest_first};
 use crate::request::Parameters;
+use crate::schema::Moment;
 use crate::source::{ProjectionSource, Source};
 use crate::state::{Admin, AdminState, key_of};
 
 /// A replay is asked for after its delivery was parked, but clocks of brokers differ a little.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
+pub(crate) const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 /// Bytes of a value and of a header that are shown of a record that cannot be read.
 const PREVIEW_BYTES: usize = 1024;
 /// Headers that are shown of such a record.
 const HEADERS_MAX: usize = 32;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListParameters {
     limit: Option<usize>,
     cursor: Option<String>,
     event: Option<Uuid>,
     reason: Option<String>,
+    #[schemars(with = "Option<Moment>")]
     since: Option<Timestamp>,
     /// Only for `/v1/parked`: the deliveries of this webhook, which may have been removed.
     webhook: Option<Uuid>,
@@ -55,7 +60,7 @@ pub(crate) async fn list<L: Log>(
 ) -> Result<Json<Value>, Problem> {
     if parameters.webhook.is_some() {
         let detail = "the webhook is in the path already; leave the parameter out";
-        return Err(Problem::invalid("invalid_parameter", detail));
+        return Err(Problem::invalid("invalid_parameter", detail).with("field", "webhook"));
     }
     state
         .run(move |admin| {
@@ -120,6 +125,7 @@ fn list_from_projection<L: Log>(
     let mut entries = Vec::with_capacity(page.entries.len());
     for entry in &page.entries {
         let mut view: Value = serde_json::from_str(&entry.record).unwrap_or_default();
+        redact(&admin.redaction, &mut view, &REDACTED);
         let latest = runs.get(&entry.event).copied().unwrap_or_default();
         view["replayed"] = (latest > entry.number).into();
         if parameters.event.is_some() {
@@ -153,7 +159,7 @@ fn data_in_log<L: Log>(admin: &Admin<L>, entry: &Entry) -> Result<Value, Problem
             if let Ok(delivery) = decode_delivery(&record)
                 && (delivery.event.id, delivery.webhook) == (entry.event, entry.webhook)
             {
-                data = data_view(&delivery);
+                data = data_view(admin, &delivery);
             }
         },
     )?;
@@ -169,6 +175,7 @@ fn list_from_log<L: Log>(
     let partition = admin.partition(Role::Parked, webhook)?;
     let key = key_of(webhook);
     let mut reader = admin.log.reader()?;
+    let erased = admin.erasures()?;
     let cursor = parameters.cursor.as_deref();
     let mut unreadable = 0_u64;
     let page = newest_first(
@@ -184,6 +191,10 @@ fn list_from_log<L: Log>(
                 unreadable += 1;
                 return None;
             };
+            let event = &delivery.event;
+            if erased.cover(&event.tenant, event.subject.as_ref(), record.appended) {
+                return None;
+            }
             let parked = Parked {
                 view: parked_view(record, &delivery),
                 delivery,
@@ -203,7 +214,7 @@ fn list_from_log<L: Log>(
     let entries: Vec<_> = page
         .entries
         .iter()
-        .map(|parked| parked.view(&runs, complete, with_data))
+        .map(|parked| parked.view(admin, &runs, complete, with_data))
         .collect();
     Ok(json!({
         "parked": entries,
@@ -234,7 +245,7 @@ fn list_unreadable<L: Log>(
             .as_ref()
             .is_none_or(|id| record.header(header::ID) == Some(id.as_bytes()));
         let of_reason = reason.is_none() || reason == reason_of(record);
-        (record.key.is_none() && of_event && of_reason).then(|| view_raw(record))
+        (record.key.is_none() && of_event && of_reason).then(|| view_raw(&admin.redaction, record))
     })?;
     Ok(json!({ "parked": page.entries, "cursor": page.cursor, "scanned": page.scanned }))
 }
@@ -250,8 +261,15 @@ impl ListParameters {
 }
 
 impl Parked {
-    fn view(&self, runs: &HashMap<Uuid, u32>, complete: bool, with_data: bool) -> Value {
+    fn view<L: Log>(
+        &self,
+        admin: &Admin<L>,
+        runs: &HashMap<Uuid, u32>,
+        complete: bool,
+        with_data: bool,
+    ) -> Value {
         let mut view = self.view.clone();
+        redact(&admin.redaction, &mut view, &REDACTED);
         view["replayed"] = match runs.get(&self.delivery.event.id) {
             Some(latest) if *latest > self.delivery.run => true.into(),
             // Not found is no proof when not everything was looked at.
@@ -259,7 +277,7 @@ impl Parked {
             _ => Value::Null,
         };
         if with_data {
-            view["data"] = data_view(&self.delivery);
+            view["data"] = data_view(admin, &self.delivery);
         }
         view
     }
@@ -286,10 +304,24 @@ pub(crate) fn parked_view(record: &Record<'_>, delivery: &Delivery) -> Value {
     })
 }
 
-fn data_view(delivery: &Delivery) -> Value {
-    let data = &delivery.event.data;
-    let text = || String::from_utf8_lossy(data).into_owned();
-    serde_json::from_slice(data).unwrap_or_else(|_| Value::String(text()))
+/// Members of [`parked_view`] that may say something that is not to be shown.
+pub(crate) const REDACTED: [&str; 2] = ["subject", "detail"];
+
+/// Takes out of these members what is not to be shown.
+pub(crate) fn redact(redaction: &Redaction, view: &mut Value, members: &[&str]) {
+    for member in members {
+        if let Some(Value::String(text)) = view.get_mut(member)
+            && let Cow::Owned(masked) = redaction.text(text)
+        {
+            *text = masked;
+        }
+    }
+}
+
+fn data_view<L: Log>(admin: &Admin<L>, delivery: &Delivery) -> Value {
+    let text = String::from_utf8_lossy(&delivery.event.data);
+    let text = admin.redaction.text(&text);
+    serde_json::from_str(&text).unwrap_or_else(|_| text.into())
 }
 
 /// The highest run of each of these events in `replay`, and whether everything was looked at.
@@ -354,7 +386,7 @@ pub(crate) fn find_reason(name: &str) -> Result<Reason, Problem> {
     Reason::find(name).ok_or_else(|| {
         let names: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
         let detail = format!("the reason is one of {}", names.join(", "));
-        Problem::invalid("invalid_parameter", detail)
+        Problem::invalid("invalid_parameter", detail).with("field", "reason")
     })
 }
 
@@ -362,7 +394,8 @@ fn text(record: &Record<'_>, name: &str) -> Option<String> {
     record.header(name).map(preview)
 }
 
-fn view_raw(record: &Record<'_>) -> Value {
+fn view_raw(redaction: &Redaction, record: &Record<'_>) -> Value {
+    let shown = |bytes: &[u8]| redaction.text(&preview(bytes)).into_owned();
     let ours = |name: &str| matches!(name, header::REASON | header::DETAIL);
     let headers: serde_json::Map<_, _> = record
         .headers
@@ -370,10 +403,11 @@ fn view_raw(record: &Record<'_>) -> Value {
         .filter(|header| !ours(header.name))
         .take(HEADERS_MAX)
         .map(|header| {
-            (
-                preview(header.name.as_bytes()),
-                preview(header.value).into(),
-            )
+            let value = match redaction.hides_header(header.name) {
+                true => HIDDEN.to_owned(),
+                false => shown(header.value),
+            };
+            (preview(header.name.as_bytes()), value.into())
         })
         .collect();
     json!({
@@ -381,10 +415,10 @@ fn view_raw(record: &Record<'_>) -> Value {
         "offset": record.offset,
         "parked": record.appended,
         "reason": reason_of(record),
-        "detail": text(record, header::DETAIL),
+        "detail": record.header(header::DETAIL).map(shown),
         "headers": headers,
         "data_bytes": record.value.map(<[u8]>::len),
-        "data_preview": record.value.map(preview),
+        "data_preview": record.value.map(shown),
     })
 }
 

@@ -23,7 +23,9 @@ pub(crate) fn after_change(
     let asked = grace.filter(|grace| !grace.is_zero());
     if !stays && asked.is_some() {
         let detail = "grace is for a receiver that stays where it is; this URL leads elsewhere, and the authentication of before is not sent there";
-        return Err(Problem::invalid("invalid_authentication", detail));
+        return Err(
+            Problem::invalid("invalid_authentication", detail).with("field", "authentication")
+        );
     }
     if !stays || grace == Some(Duration::ZERO) {
         return Ok(None);

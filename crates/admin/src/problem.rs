@@ -1,5 +1,7 @@
 //! Errors of the API: RFC 9457 problem details, with a stable `code` for programs.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ringback_core::event::InvalidEvent;
@@ -8,6 +10,9 @@ use ringback_core::secret::SecretError;
 use ringback_core::target::Unreachable;
 use ringback_core::webhook::InvalidWebhook;
 use serde_json::{Map, Value, json};
+
+/// Most characters of a name that does not exist that are repeated.
+const NAME_CHARS_MAX: usize = 64;
 
 /// Why a request is not answered with success.
 #[derive(Debug)]
@@ -18,6 +23,8 @@ pub(crate) struct Problem {
     detail: String,
     /// Further members of the answer.
     more: Map<String, Value>,
+    /// After how many seconds another try may help.
+    retry_after: Option<u64>,
 }
 
 impl Problem {
@@ -27,6 +34,7 @@ impl Problem {
             code,
             detail: detail.into(),
             more: Map::new(),
+            retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(2),
         }
     }
 
@@ -35,9 +43,21 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
+    /// A field of the body is wrong.
+    pub(crate) fn field(field: &str, detail: impl Into<String>) -> Self {
+        Self::invalid("invalid_field", detail).with("field", field)
+    }
+
     /// What it is about does not exist.
     pub(crate) fn not_found(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, code, detail)
+    }
+
+    /// The same, with what it was called by whoever asks, as far as that is worth repeating: between
+    /// `before` and `after`.
+    pub(crate) fn none_called(code: &'static str, before: &str, name: &str, after: &str) -> Self {
+        let name: String = name.chars().take(NAME_CHARS_MAX).collect();
+        Self::not_found(code, format!("{before} {name:?}{after}"))
     }
 
     /// It exists already, or is busy.
@@ -53,9 +73,29 @@ impl Problem {
         Self::new(StatusCode::PRECONDITION_FAILED, "revision_changed", detail)
     }
 
+    /// The same, with what it is now.
+    pub(crate) fn with_current(self, current: Value) -> Self {
+        match self.status {
+            StatusCode::PRECONDITION_FAILED => self.with("current", current),
+            _ => self,
+        }
+    }
+
     /// The log is away or busy; another try may help.
     pub(crate) fn unavailable(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
+    }
+
+    /// It is too much; try again after `wait`.
+    pub(crate) fn too_many(code: &'static str, detail: impl Into<String>, wait: Duration) -> Self {
+        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail);
+        problem.retry_after = Some(
+            wait.as_millis()
+                .div_ceil(1000)
+                .try_into()
+                .unwrap_or(u64::MAX),
+        );
+        problem
     }
 
     /// Adds a member to the answer.
@@ -64,7 +104,19 @@ impl Problem {
         self
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     #[cfg(test)]
+    pub(crate) fn member(&self, name: &str) -> Value {
+        self.more.get(name).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
+    }
+
     pub(crate) fn detail(&self) -> &str {
         &self.detail
     }
@@ -92,7 +144,14 @@ impl From<InvalidEvent> for Problem {
 
 impl From<InvalidWebhook> for Problem {
     fn from(error: InvalidWebhook) -> Self {
-        Self::invalid("invalid_field", error.to_string())
+        // What `core` calls it, in the words of the form.
+        let field = match error.what {
+            "webhook name" | "name" => "name",
+            "pattern" => "subscription",
+            what if what.contains("header") => "headers",
+            what => what,
+        };
+        Self::field(field, error.to_string())
     }
 }
 
@@ -135,17 +194,12 @@ impl IntoResponse for Problem {
         let headers = [(header::CONTENT_TYPE, content_type)];
         let mut response = (self.status, headers, body.to_string()).into_response();
         let headers = response.headers_mut();
-        match self.status {
-            StatusCode::UNAUTHORIZED => {
-                headers.insert(
-                    header::WWW_AUTHENTICATE,
-                    HeaderValue::from_static("Bearer realm=\"ringback\""),
-                );
-            }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
-            }
-            _ => {}
+        if self.status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"ringback\"");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

@@ -7,7 +7,7 @@ use ringback_core::log::Log;
 use serde_json::{Value, json};
 
 use crate::problem::Problem;
-use crate::state::AdminState;
+use crate::state::{Admin, AdminState};
 
 pub(crate) async fn show<L: Log>(
     State(state): State<AdminState<L>>,
@@ -40,6 +40,11 @@ pub(crate) async fn show<L: Log>(
 pub(crate) async fn rebuild<L: Log>(
     State(state): State<AdminState<L>>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
+    let told = |admin: &Admin<L>| {
+        admin.projection()?;
+        admin.tell_of("projection.rebuild", "projection", Value::Null)
+    };
+    state.run(told).await?;
     let projection = state.admin().projection()?;
     if !projection.rebuild() {
         let detail = "another administration projects; ask that one to rebuild";

@@ -199,7 +199,7 @@ fn cursor_after<T>(descents: &[Descent<T>]) -> Option<String> {
 fn parse_cursor(text: &str, partitions: usize) -> Result<Vec<Offset>, Problem> {
     let wrong = || {
         let detail = "the cursor is not one of ours; leave it out to begin at the newest";
-        Problem::invalid("invalid_cursor", detail)
+        Problem::invalid("invalid_cursor", detail).with("field", "cursor")
     };
     // No more parts than needed are looked at, however long the text is.
     let parts = text.split('.').take(partitions + 1);

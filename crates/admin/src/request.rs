@@ -48,9 +48,40 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<Body<T>, Problem> {
-    serde_json::from_slice(bytes).map(Body).map_err(|error| {
-        Problem::invalid("invalid_body", format!("the body cannot be used: {error}"))
-    })
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let wrong = |path: &str, error: &serde_json::Error| {
+        let text = error.to_string();
+        let problem = Problem::invalid("invalid_body", format!("the body cannot be used: {text}"));
+        match field_at(path, &text) {
+            Some(field) => problem.with("field", field),
+            None => problem,
+        }
+    };
+    let value = serde_path_to_error::deserialize(&mut reader)
+        .map_err(|error| wrong(&error.path().to_string(), error.inner()))?;
+    reader.end().map_err(|error| wrong(".", &error))?;
+    Ok(Body(value))
+}
+
+/// The field at fault: where it is, and which one there is too much or missing.
+fn field_at(path: &str, text: &str) -> Option<String> {
+    let named = ["unknown field `", "missing field `", "duplicate field `"]
+        .into_iter()
+        .find_map(|said| text.split_once(said)?.1.split_once('`'))
+        .map(|(name, _)| name);
+    // The path ends in a field that is not known where it is that, and there is no such field.
+    let within = path
+        .trim_matches('.')
+        .trim_end_matches('?')
+        .trim_end_matches('.');
+    match (within, named) {
+        ("", None) => None,
+        ("", Some(named)) => Some(named.to_owned()),
+        (within, Some(named)) if within != named && !within.ends_with(&format!(".{named}")) => {
+            Some(format!("{within}.{named}"))
+        }
+        (within, _) => Some(within.to_owned()),
+    }
 }
 
 /// Parameters after `?`.
@@ -61,7 +92,17 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> 
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let wrong = |rejection: QueryRejection| {
-            Problem::invalid("invalid_parameter", rejection.body_text())
+            let text = rejection.body_text();
+            let said = text
+                .split_once("query string: ")
+                .map_or("", |(_, said)| said);
+            let path = said.split_once(": ").map_or("", |(path, _)| path);
+            let is_name = !path.is_empty() && path.chars().all(|c| c.is_alphanumeric() || c == '_');
+            let problem = Problem::invalid("invalid_parameter", &*text);
+            match field_at(if is_name { path } else { "" }, said) {
+                Some(field) => problem.with("field", field),
+                None => problem,
+            }
         };
         let Query(parameters) = Query::from_request_parts(parts, state)
             .await
@@ -119,10 +160,46 @@ pub(crate) fn etag(revision: Revision) -> [(HeaderName, String); 1] {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn precondition(name: HeaderName, value: &'static str) -> Precondition {
         Precondition::of(&HeaderMap::from_iter([(name, value.parse().unwrap())]))
+    }
+
+    #[test]
+    fn the_field_at_fault_is_named() {
+        #[derive(serde::Deserialize, Debug)]
+        #[serde(deny_unknown_fields)]
+        struct Inner {
+            #[serde(rename = "size")]
+            _size: u8,
+        }
+        #[derive(serde::Deserialize, Debug)]
+        #[serde(deny_unknown_fields)]
+        struct Outer {
+            #[serde(rename = "inner")]
+            _inner: Inner,
+            #[serde(rename = "list", default)]
+            _list: Vec<u8>,
+        }
+        for (body, field) in [
+            ("{}", json!("inner")),
+            (r#"{"inner":{}}"#, json!("inner.size")),
+            (r#"{"inner":{"size":1000}}"#, json!("inner.size")),
+            (r#"{"inner":{"size":1,"extra":2}}"#, json!("inner.extra")),
+            (r#"{"inner":{"size":1},"more":2}"#, json!("more")),
+            (r#"{"inner":{"size":1},"list":[1,"x"]}"#, json!("list[1]")),
+            ("[", serde_json::Value::Null),
+            (r#"{"inner":{"size":1}} x"#, serde_json::Value::Null),
+        ] {
+            let Err(problem) = parse::<Outer>(body.as_bytes()) else {
+                panic!("{body} is read")
+            };
+            assert_eq!(problem.member("field"), field, "{body}");
+        }
+        assert!(parse::<Outer>(br#"{"inner":{"size":1}}"#).is_ok());
     }
 
     #[test]

@@ -9,22 +9,27 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
+use ringback_core::account::Scope;
 use ringback_core::log::Log;
+use ringback_server::{Serving, Tls};
 use ringback_telemetry::{Counter, Histogram};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{self, Needs, Right};
+use crate::access::{self, Gate, Needs};
 use crate::problem::Problem;
 use crate::request::BODY_BYTES_MAX;
 use crate::state::AdminState;
 use crate::{
-    attempts, events, export, import, parked, projection_status, replay, stats, tenants,
-    test_event, tokens, webhook_secret, webhooks,
+    accounts, attempts, audit, erasures, events, export, health, import, notify, openapi,
+    operations, parked, portal, projection_status, replay, replay_runner, sessions, stats, stream,
+    tenants, test_event, tokens, webhook_secret, webhooks,
 };
 
 /// How long a request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a connection may be idle, and take for a request's head.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Our name in metrics.
 const SERVER: &str = "admin";
 
@@ -49,8 +54,10 @@ pub fn routes<L: Log>() -> Vec<Route> {
 
 /// The one list of routes: none comes into being without saying what it needs.
 fn handlers<L: Log>() -> Vec<(Route, MethodRouter<AdminState<L>>)> {
-    const READ: Needs = Needs::Tenant(Right::Read);
-    const WRITE: Needs = Needs::Tenant(Right::Write);
+    const PUBLIC: Needs = Needs::Public;
+    const SESSION: Needs = Needs::Session;
+    const READ: Needs = Needs::Tenant(Scope::Read);
+    const WRITE: Needs = Needs::Tenant(Scope::Write);
     const OPERATOR: Needs = Needs::Operator;
     macro_rules! routes {
         ($($path:literal { $($method:ident $needs:ident => $handler:path,)+ })+) => {
@@ -65,6 +72,26 @@ fn handlers<L: Log>() -> Vec<(Route, MethodRouter<AdminState<L>>)> {
         };
     }
     routes! {
+        "/v1/openapi.json" {
+            GET PUBLIC => openapi::show::<L>,
+        }
+        "/v1/session" {
+            GET SESSION => sessions::show::<L>,
+            POST PUBLIC => sessions::sign_in::<L>,
+            DELETE SESSION => sessions::sign_out::<L>,
+        }
+        "/v1/session/password" {
+            PUT SESSION => sessions::change_password::<L>,
+        }
+        "/v1/accounts" {
+            GET WRITE => accounts::list::<L>,
+            POST WRITE => accounts::add::<L>,
+        }
+        "/v1/accounts/{account}" {
+            GET WRITE => accounts::show::<L>,
+            PATCH WRITE => accounts::change::<L>,
+            DELETE WRITE => accounts::remove::<L>,
+        }
         "/v1/tenants" {
             GET READ => tenants::list::<L>,
             POST OPERATOR => tenants::add::<L>,
@@ -73,6 +100,14 @@ fn handlers<L: Log>() -> Vec<(Route, MethodRouter<AdminState<L>>)> {
             GET READ => tenants::show::<L>,
             PUT OPERATOR => tenants::put::<L>,
             DELETE OPERATOR => tenants::remove::<L>,
+        }
+        "/v1/tenants/{tenant}/notify" {
+            GET READ => notify::show::<L>,
+            PUT WRITE => notify::put::<L>,
+        }
+        "/v1/tenants/{tenant}/erasures" {
+            GET WRITE => erasures::list::<L>,
+            POST WRITE => erasures::add::<L>,
         }
         "/v1/tenants/{tenant}/webhooks" {
             GET READ => webhooks::list::<L>,
@@ -108,11 +143,24 @@ fn handlers<L: Log>() -> Vec<(Route, MethodRouter<AdminState<L>>)> {
         "/v1/tenants/{tenant}/webhooks/{webhook}/attempts" {
             GET READ => attempts::list::<L>,
         }
+        "/v1/tenants/{tenant}/webhooks/{webhook}/attempts/stream" {
+            GET READ => stream::show::<L>,
+        }
+        "/v1/tenants/{tenant}/webhooks/{webhook}/health" {
+            GET READ => health::show::<L>,
+        }
         "/v1/tenants/{tenant}/webhooks/{webhook}/parked" {
             GET READ => parked::list::<L>,
         }
         "/v1/tenants/{tenant}/webhooks/{webhook}/replay" {
-            POST WRITE => replay::replay::<L>,
+            POST WRITE => replay::begin::<L>,
+        }
+        "/v1/tenants/{tenant}/webhooks/{webhook}/replays" {
+            GET READ => replay::list::<L>,
+        }
+        "/v1/tenants/{tenant}/webhooks/{webhook}/replays/{replay}" {
+            GET READ => replay::show::<L>,
+            DELETE WRITE => replay::cancel::<L>,
         }
         "/v1/tenants/{tenant}/webhooks/{webhook}/stats" {
             GET READ => stats::show::<L>,
@@ -126,6 +174,24 @@ fn handlers<L: Log>() -> Vec<(Route, MethodRouter<AdminState<L>>)> {
         }
         "/v1/tokens/{token}" {
             DELETE WRITE => tokens::remove::<L>,
+        }
+        "/v1/operations/webhooks" {
+            GET OPERATOR => operations::webhooks::<L>,
+        }
+        "/v1/operations/lag" {
+            GET OPERATOR => operations::lag::<L>,
+        }
+        "/v1/operations/dispatchers" {
+            GET OPERATOR => operations::dispatchers::<L>,
+        }
+        "/v1/operations/partitions" {
+            GET OPERATOR => operations::partitions::<L>,
+        }
+        "/v1/tenants/{tenant}/audit" {
+            GET WRITE => audit::list_tenants::<L>,
+        }
+        "/v1/audit" {
+            GET OPERATOR => audit::list_all::<L>,
         }
         "/v1/parked" {
             GET OPERATOR => parked::list_all::<L>,
@@ -148,16 +214,24 @@ fn handlers<L: Log>() -> Vec<(Route, MethodRouter<AdminState<L>>)> {
     }
 }
 
-/// The whole API, for whoever serves it otherwise than [`serve`].
+/// The API and the portal, for whoever serves them otherwise than [`serve`].
 pub fn router<L: Log>(state: AdminState<L>) -> Router {
+    portal::router(api(state))
+}
+
+fn api<L: Log>(state: AdminState<L>) -> Router {
     let mut router = Router::new();
     for (route, handler) in handlers::<L>() {
-        let handler = handler.layer(from_fn_with_state(route.needs, access::authorise));
+        let gate = Gate {
+            state: state.clone(),
+            needs: route.needs,
+        };
+        let handler = handler.layer(from_fn_with_state(gate, access::authorise::<L>));
         router = router.route(route.path, handler);
     }
     router
-        .fallback(async || access::no_such_route())
-        .method_not_allowed_fallback(no_such_method)
+        .fallback(no_such_route::<L>)
+        .method_not_allowed_fallback(no_such_method::<L>)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         // Last, so that it is around everything, the fallbacks included.
         .layer(from_fn_with_state(state.clone(), guard::<L>))
@@ -168,34 +242,42 @@ pub fn router<L: Log>(state: AdminState<L>) -> Router {
 pub async fn serve<L: Log>(
     listener: TcpListener,
     state: AdminState<L>,
+    tls: Option<Tls>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    axum::serve(listener, router(state))
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
+    let closing = state.admin().closing.clone();
+    let replays = tokio::spawn(replay_runner::run(state.clone()));
+    let serving = Serving {
+        patience: PATIENCE,
+        tls,
+    };
+    let served = ringback_server::serve(listener, router(state), serving, closing.clone());
+    let ended = async {
+        shutdown.cancelled().await;
+        closing.cancel();
+    };
+    tokio::join!(served, ended);
+    if let Err(error) = replays.await {
+        tracing::error!(%error, "working on replays");
+    }
+    Ok(())
 }
 
-/// Around every request: who asks, a time limit, metrics, and nothing kept by caches.
+/// Around every request: a time limit, metrics, and nothing kept by caches.
 async fn guard<L: Log>(
     State(state): State<AdminState<L>>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
     let began = Instant::now();
-    let mut response = match access::authenticate(&state, &request) {
-        Err(problem) => problem.into_response(),
-        Ok(access) => {
-            request.extensions_mut().insert(access);
-            match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
-                Ok(response) => response,
-                Err(_) => {
-                    let seconds = REQUEST_TIMEOUT.as_secs();
-                    let detail = format!(
-                        "the request took longer than {seconds} s; look at what it did before you repeat it"
-                    );
-                    Problem::unavailable("timeout", detail).into_response()
-                }
-            }
+    let mut response = match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let seconds = REQUEST_TIMEOUT.as_secs();
+            let detail = format!(
+                "the request took longer than {seconds} s; look at what it did before you repeat it"
+            );
+            Problem::unavailable("timeout", detail).into_response()
         }
     };
     let no_store = HeaderValue::from_static("no-store");
@@ -212,7 +294,16 @@ async fn guard<L: Log>(
     response
 }
 
-async fn no_such_method() -> Problem {
+async fn no_such_route<L: Log>(State(state): State<AdminState<L>>, request: Request) -> Problem {
+    access::refuse(&state, &request, access::no_such_route())
+}
+
+async fn no_such_method<L: Log>(State(state): State<AdminState<L>>, request: Request) -> Problem {
     let detail = "this method does not exist here; the API is described in docs/admin.md";
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", detail)
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    access::refuse(
+        &state,
+        &request,
+        Problem::new(status, "no_such_method", detail),
+    )
 }

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use ringback_core::account::same_secret;
 use ringback_core::secret::{Sealed, Secret};
 use ringback_core::signature::{InvalidKey, Kind, RANDOM_BYTES, Signer, generate};
@@ -32,16 +31,21 @@ pub(crate) struct Rotation {
     pub(crate) grace: Duration,
 }
 
+/// What the key of a new webhook is called in its form.
+const GIVEN: &str = "signing_secret";
+
 impl RotationForm {
     pub(crate) fn read(&self) -> Result<Rotation, Problem> {
         let Value::Object(form) = &self.0 else {
-            return Err(invalid("a rotation must be an object such as {}"));
+            let detail = "a rotation must be an object such as {}";
+            return Err(Problem::invalid("invalid_signing_secret", detail));
         };
-        if form
-            .keys()
-            .any(|name| !["kind", "secret", "grace"].contains(&name.as_str()))
-        {
-            return Err(invalid("a rotation takes only kind, secret and grace"));
+        let is_known = |name: &&String| ["kind", "secret", "grace"].contains(&name.as_str());
+        if let Some(name) = form.keys().find(|name| !is_known(name)) {
+            return Err(invalid(
+                name,
+                "a rotation takes only kind, secret and grace",
+            ));
         }
         let secret = text(form, "secret")?.map(Secret::new);
         let brought = secret.as_ref().map(read).transpose()?;
@@ -50,19 +54,18 @@ impl RotationForm {
             None => None,
             Some("hmac") => Some(Kind::Hmac),
             Some("ed25519") => Some(Kind::Ed25519),
-            Some(_) => return Err(invalid("kind must be hmac or ed25519")),
+            Some(_) => return Err(invalid("kind", "must be hmac or ed25519")),
         };
         let kind = match (asked, brought) {
             (Some(asked), Some(brought)) if asked != brought => {
-                return Err(invalid(
-                    "kind and secret do not go together; leave kind out",
-                ));
+                let detail = "kind and secret do not go together; leave kind out";
+                return Err(invalid("kind", detail));
             }
             (asked, brought) => asked.or(brought).unwrap_or(Kind::Hmac),
         };
         let grace = match text(form, "grace")? {
             None => GRACE,
-            Some(text) => read_grace(text).map_err(invalid)?,
+            Some(text) => read_grace(text).map_err(|error| invalid("grace", error))?,
         };
         Ok(Rotation {
             kind,
@@ -120,10 +123,10 @@ pub(crate) fn first(
 ) -> Result<SigningKey, Problem> {
     let is_hmac = |signer: &Signer| signer.kind() == Kind::Hmac;
     if let Some(secret) = secret
-        && !is_hmac(&read(secret)?)
+        && !is_hmac(&read(secret).map_err(|problem| problem.with("field", GIVEN))?)
     {
         let detail = "every webhook is signed with HMAC: give whsec_…, and add an Ed25519 key with a rotation";
-        return Err(invalid(detail));
+        return Err(invalid(GIVEN, detail));
     }
     made(Kind::Hmac, secret, vault, now)
 }
@@ -188,7 +191,10 @@ pub(crate) fn transfer(
     let keys = in_force(keys, now).map(|key| {
         let secret = from.open(&key.secret, FIELD)?;
         if read(&secret)?.kind() != key.kind {
-            return Err(invalid("a signing key is of another kind than it says"));
+            return Err(invalid(
+                "webhooks",
+                "a signing key is of another kind than it says",
+            ));
         }
         let secret: Sealed = to.seal(&secret, FIELD)?;
         Ok(SigningKey {
@@ -199,9 +205,10 @@ pub(crate) fn transfer(
     let keys: Vec<_> = keys.collect::<Result<_, Problem>>()?;
     match keys.len() <= KEYS_MAX {
         true => Ok(keys),
-        false => Err(invalid(format!(
-            "at most {KEYS_MAX} keys sign for a webhook"
-        ))),
+        false => {
+            let detail = format!("at most {KEYS_MAX} keys sign for a webhook");
+            Err(invalid("webhooks", detail))
+        }
     }
 }
 
@@ -233,21 +240,21 @@ fn equal(a: &Secret, b: &Secret) -> Result<bool, Problem> {
 
 fn read(secret: &Secret) -> Result<Signer, Problem> {
     if secret.expose().len() > TEXT_BYTES_MAX {
-        return Err(invalid(InvalidKey::HmacBytes.to_string()));
+        return Err(invalid("secret", InvalidKey::HmacBytes.to_string()));
     }
-    Signer::read(secret).map_err(|error| invalid(error.to_string()))
+    Signer::read(secret).map_err(|error| invalid("secret", error.to_string()))
 }
 
 fn text<'a>(form: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, Problem> {
     match form.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(invalid(format!("{name} must be text"))),
+        Some(_) => Err(invalid(name, "must be text")),
     }
 }
 
-fn invalid(detail: impl Into<String>) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "invalid_signing_secret", detail)
+fn invalid(field: &str, detail: impl Into<String>) -> Problem {
+    Problem::invalid("invalid_signing_secret", detail).with("field", field)
 }
 
 #[cfg(test)]

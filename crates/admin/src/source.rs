@@ -44,7 +44,7 @@ impl<L: Log> Admin<L> {
             Some(text) if !Cursor::is_ours(text) => return Ok(Source::Log),
             Some(text) => Some(Cursor::parse(text).ok_or_else(|| {
                 let detail = "the cursor is not one of ours; leave it out to begin at the newest";
-                Problem::invalid("invalid_cursor", detail)
+                Problem::invalid("invalid_cursor", detail).with("field", "cursor")
             })?),
             None => None,
         };

@@ -1,30 +1,39 @@
 //! What the handlers share.
 
-use std::collections::HashSet;
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use parking_lot::{Mutex, RwLockReadGuard};
-use ringback_core::account::same_secret;
+use parking_lot::RwLockReadGuard;
+use ringback_core::account::{Session, same_secret};
 use ringback_core::directory::{Directory, Versioned};
 use ringback_core::event::TenantId;
 use ringback_core::log::{AppenderOptions, Log, LogError, partition_of};
+use ringback_core::redaction::Redaction;
 use ringback_core::secret::{KeyRing, Secret};
 use ringback_core::time::Clock;
 use ringback_core::topics::{Partition, Role, TopicId};
 use ringback_core::webhook::{Tenant, Webhook};
 use ringback_log::batch::{Acknowledgement, IN_FLIGHT_MAX};
 use ringback_log::directory::LiveDirectory;
+use ringback_log::uses::UseNotes;
 use ringback_telemetry::Metrics;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::access::no_such_tenant;
+use crate::asker;
 use crate::config::Config;
+use crate::cookie::Cookies;
 use crate::names::Names;
+use crate::passwords::Passwords;
 use crate::problem::Problem;
 use crate::projection::Projection;
+use crate::replay_runner::Runner;
+use crate::sign_in_limits::SignInLimits;
+use crate::tail::Tail;
 
 /// Requests that may work at the log at the same time; others wait.
 const WORKING_MAX: usize = 16;
@@ -32,6 +41,17 @@ const WORKING_MAX: usize = 16;
 const APPENDS_MAX: usize = WORKING_MAX * IN_FLIGHT_MAX;
 /// After how long an append without acknowledgement is given up.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The topics that its directory must follow.
+pub const ROLES: [Role; 7] = [
+    Role::Tenants,
+    Role::Webhooks,
+    Role::Tokens,
+    Role::Uses,
+    Role::Accounts,
+    Role::Health,
+    Role::Jobs,
+];
 
 /// Why the administration does not start.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +73,9 @@ pub enum StartError {
         /// What went wrong.
         reason: String,
     },
+    /// Something that is not to be shown cannot be recognised.
+    #[error("admin.redact: {0}")]
+    Redact(String),
     /// The log cannot be used.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -73,15 +96,23 @@ pub(crate) struct Admin<L: Log> {
     pub(crate) keys: KeyRing,
     pub(crate) config: Config,
     pub(crate) names: Names,
+    pub(crate) redaction: Redaction,
+    uses: UseNotes,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
     pub(crate) appender: L::Appender<Acknowledgement>,
     /// Without one, attempts and parked deliveries are read from the log.
     pub(crate) projection: OnceLock<Projection>,
+    pub(crate) passwords: Passwords,
+    pub(crate) sign_in_limits: SignInLimits,
     operator_token: Secret,
     working: Arc<Semaphore>,
-    /// Webhooks that are being replayed: two replays at once would send everything twice.
-    pub(crate) replaying: Mutex<HashSet<Uuid>>,
+    /// Attempts as they are made.
+    pub(crate) tail: Tail,
+    /// Done when the server ends: answers without an end do, too.
+    pub(crate) closing: CancellationToken,
+    /// Who works on replays here.
+    pub(crate) runner: Runner,
 }
 
 impl<L: Log> AdminState<L> {
@@ -114,6 +145,9 @@ impl<L: Log> AdminState<L> {
         metrics: Metrics,
     ) -> Result<Self, StartError> {
         let operator_token = config.read_operator_token()?;
+        if let Some(problem) = config.redact.problems().pop() {
+            return Err(StartError::Redact(problem));
+        }
         let options = AppenderOptions {
             timeout: APPEND_TIMEOUT,
             queue: APPENDS_MAX,
@@ -121,18 +155,24 @@ impl<L: Log> AdminState<L> {
         };
         let appender = log.appender(options, Acknowledgement)?;
         Ok(Self(Arc::new(Admin {
+            uses: UseNotes::new(log.topics()),
             log,
             live: directory,
             keys,
             names: Names::new(&config),
+            redaction: Redaction::new(&config.redact),
             config,
             metrics,
             clock,
             appender,
             projection: OnceLock::new(),
+            passwords: Passwords::default(),
+            sign_in_limits: SignInLimits::default(),
             operator_token,
             working: Arc::new(Semaphore::new(WORKING_MAX)),
-            replaying: Mutex::default(),
+            tail: Tail::default(),
+            closing: CancellationToken::new(),
+            runner: Runner::new(),
         })))
     }
 
@@ -178,6 +218,28 @@ impl<L: Log> AdminState<L> {
         same_secret(token, self.0.operator_token.expose())
     }
 
+    /// Notes that a token was used; nobody waits for that.
+    pub(crate) fn note_use(&self, token: Uuid) {
+        let admin = &*self.0;
+        let (unheard, _) = sync_channel(1);
+        admin
+            .uses
+            .note(&admin.appender, unheard, token, &admin.clock);
+    }
+
+    /// Whether somebody signed in with what still is the operator's token.
+    pub(crate) fn is_operator_session(&self, session: &Session) -> bool {
+        session.who.is_operator(self.0.operator_token.expose())
+    }
+
+    /// The cookies of sessions.
+    pub(crate) fn cookies(&self) -> Cookies<'_> {
+        Cookies {
+            keys: &self.0.keys,
+            secure: self.0.config.session.secure || self.0.config.tls.is_on(),
+        }
+    }
+
     /// Does blocking work on a thread for such. It goes on to its end even if nobody waits any more,
     /// so that nothing is left half done by a client that hangs up.
     pub(crate) async fn run<R: Send + 'static>(
@@ -191,9 +253,9 @@ impl<L: Log> AdminState<L> {
         };
         let permit = self.0.working.clone().acquire_owned().await;
         let permit = permit.map_err(|error| failed(error.to_string()))?;
-        let admin = self.0.clone();
+        let (admin, asker) = (self.0.clone(), asker::current());
         tokio::task::spawn_blocking(move || {
-            let result = work(&admin);
+            let result = asker::going_on(asker, || work(&admin));
             drop(permit);
             result
         })
@@ -235,9 +297,8 @@ impl<L: Log> Admin<L> {
         let tenant = self.tenant(tenant)?.value.id;
         let found = self.directory()?.webhook(&tenant, name).cloned();
         found.ok_or_else(|| {
-            let name: String = name.chars().take(64).collect();
-            let detail = format!("tenant {tenant} has no webhook {name:?}");
-            Problem::not_found("no_such_webhook", detail)
+            let before = format!("tenant {tenant} has no webhook");
+            Problem::none_called("no_such_webhook", &before, name, "")
         })
     }
 

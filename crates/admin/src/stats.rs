@@ -6,12 +6,14 @@ use axum::Json;
 use axum::extract::{Path, State};
 use ringback_core::log::Log;
 use ringback_core::time::Timestamp;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::problem::Problem;
 use crate::projection::{BOUNDS_MS, CLASSES, Tally, minute_start, pages};
 use crate::request::Parameters;
+use crate::schema::Moment;
 use crate::state::AdminState;
 
 /// What is shown when the request does not say.
@@ -23,10 +25,12 @@ const STEPS: [i64; 6] = [1, 5, 15, 60, 360, 1440];
 /// Points that fit then.
 const POINTS: i64 = 300;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StatsParameters {
+    #[schemars(with = "Option<Moment>")]
     since: Option<Timestamp>,
+    #[schemars(with = "Option<Moment>")]
     until: Option<Timestamp>,
     /// Seconds, whole minutes.
     step: Option<i64>,
@@ -67,9 +71,11 @@ pub(crate) async fn show<L: Log>(
 
 /// The step in minutes.
 fn step(span: i64, seconds: Option<i64>) -> Result<i64, Problem> {
-    let wrong = |detail: String| Err(Problem::invalid("invalid_parameter", detail));
+    let wrong = |field: &str, detail: String| {
+        Err(Problem::invalid("invalid_parameter", detail).with("field", field))
+    };
     if span <= 0 {
-        return wrong("since is later than until".to_owned());
+        return wrong("since", "since is later than until".to_owned());
     }
     let step = match seconds {
         None => {
@@ -78,14 +84,20 @@ fn step(span: i64, seconds: Option<i64>) -> Result<i64, Problem> {
             fits.unwrap_or_else(|| (span / POINTS / 1440 + 1) * 1440)
         }
         Some(seconds) if seconds < 60 || seconds % 60 != 0 => {
-            return wrong("step: use whole minutes, in seconds: 60, 300, 3600".to_owned());
+            return wrong(
+                "step",
+                "step: use whole minutes, in seconds: 60, 300, 3600".to_owned(),
+            );
         }
         Some(seconds) => seconds / 60,
     };
     if span / step > POINTS_MAX {
-        return wrong(format!(
-            "there would be more than {POINTS_MAX} points; use a longer step or a shorter time"
-        ));
+        return wrong(
+            "step",
+            format!(
+                "there would be more than {POINTS_MAX} points; use a longer step or a shorter time"
+            ),
+        );
     }
     Ok(step)
 }

@@ -1,11 +1,13 @@
-//! Writing configuration: compare-and-set, then waiting until the directory knows of it.
+//! Writing configuration: compare-and-set with the audit's entry beside, then waiting until the directory
+//! knows of it.
 
 use std::time::Duration;
 
-use ringback_core::log::{Log, Revision, WriteError};
+use ringback_core::log::{Append, Log, Revision, WriteError};
 use ringback_core::topics::Role;
 use serde::Serialize;
 
+use crate::audit::Told;
 use crate::problem::Problem;
 use crate::state::Admin;
 
@@ -91,8 +93,40 @@ impl<L: Log> Admin<L> {
         expected: Option<Revision>,
         value: Option<&[u8]>,
     ) -> Result<Revision, NotWritten> {
+        // How far a replay is, is nobody's change: who asks for one, or ends it, is told of then.
+        if role == Role::Jobs {
+            return self.write(role, key, expected, value, None);
+        }
+        let entry = self.entry_of_change(role, key, expected, value);
+        let told = Told::new(&entry)?;
+        let told = told.append(self.topic(Role::Audit)?);
+        self.write(role, key, expected, value, Some(told))
+    }
+
+    /// Blocking: removes a record that is of no use any more, which is no change that anybody made.
+    pub(crate) fn forget(
+        &self,
+        role: Role,
+        key: &str,
+        expected: Revision,
+    ) -> Result<(), NotWritten> {
+        self.write(role, key, Some(expected), None, None)
+            .map(|_| ())
+    }
+
+    fn write(
+        &self,
+        role: Role,
+        key: &str,
+        expected: Option<Revision>,
+        value: Option<&[u8]>,
+        told: Option<Append<'_>>,
+    ) -> Result<Revision, NotWritten> {
         let topic = self.topic(role)?;
-        match self.log.compare_and_set(topic, key, expected, value) {
+        let written = self
+            .log
+            .compare_and_set_beside(topic, key, expected, value, told);
+        match written {
             Ok(revision) => {
                 self.wait_for(role, revision);
                 Ok(revision)

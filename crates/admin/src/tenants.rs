@@ -4,33 +4,34 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use ringback_core::account::{Account, Key, Login};
 use ringback_core::directory::Versioned;
 use ringback_core::event::TenantId;
 use ringback_core::log::Log;
 use ringback_core::topics::Role;
 use ringback_core::webhook::{CONFIG_VERSION, Tenant};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::access::Access;
+use crate::page::{PAGE_MAX, page};
 use crate::problem::Problem;
 use crate::request::{Body, Parameters, Precondition, etag};
 use crate::state::{Admin, AdminState};
 use crate::store::NotWritten;
 
-/// Tenants in one answer.
-const PAGE_MAX: usize = 1000;
 /// Longest title, in characters.
 const TITLE_MAX: usize = 200;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewTenant {
     id: Option<String>,
     title: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListParameters {
     limit: Option<usize>,
@@ -53,12 +54,7 @@ pub(crate) async fn list<L: Log>(
             };
             let begin =
                 tenants.partition_point(|tenant| tenant.value.id.as_str() <= after.as_str());
-            let page: Vec<_> = tenants[begin..].iter().take(limit).collect();
-            let more = begin + page.len() < tenants.len();
-            let next = page
-                .last()
-                .filter(|_| more)
-                .map(|tenant| tenant.value.id.clone());
+            let (page, next) = page(&tenants[begin..], limit, |tenant| tenant.value.id.clone());
             let page: Vec<_> = page
                 .iter()
                 .map(|tenant| view(tenant, directory.webhooks(&tenant.value.id).count()))
@@ -86,7 +82,7 @@ pub(crate) async fn add<L: Log>(
     Body(form): Body<NewTenant>,
 ) -> Result<Response, Problem> {
     let Some(id) = form.id else {
-        return Err(Problem::invalid("invalid_field", "a tenant needs an id"));
+        return Err(Problem::field("id", "a tenant needs an id"));
     };
     add_new(state, id, form.title).await
 }
@@ -104,7 +100,7 @@ pub(crate) async fn put<L: Log>(
     }
     if form.id.as_ref().is_some_and(|in_body| *in_body != id) {
         let detail = "the id in the body differs from the one in the URL; leave it out";
-        return Err(Problem::invalid("invalid_field", detail));
+        return Err(Problem::field("id", detail));
     }
     add_new(state, id, form.title).await
 }
@@ -114,9 +110,9 @@ async fn add_new<L: Log>(
     id: String,
     title: Option<String>,
 ) -> Result<Response, Problem> {
-    let id = TenantId::parse(&id)?;
+    let id = TenantId::parse(&id).map_err(|error| Problem::field("id", error.to_string()))?;
     let title = title.unwrap_or_else(|| id.to_string());
-    check_title(&title)?;
+    check_title("title", &title)?;
     state
         .run(move |admin| {
             // Asked first, so that a stale directory refuses instead of adding.
@@ -126,7 +122,9 @@ async fn add_new<L: Log>(
                 version: CONFIG_VERSION,
                 id,
                 title,
+                notify: Vec::new(),
                 created,
+                unknown: serde_json::Map::new(),
             };
             let key = tenant.id.as_str();
             let revision = admin
@@ -163,7 +161,10 @@ pub(crate) async fn remove<L: Log>(
             let tenant = admin.tenant(&id)?;
             let id = &tenant.value.id;
             let what = format!("tenant {id}");
-            precondition.check(&what, tenant.revision)?;
+            precondition.check(&what, tenant.revision).map_err(|problem| {
+                let webhooks = admin.directory().map(|directory| directory.webhooks(id).count());
+                problem.with_current(view(&tenant, webhooks.unwrap_or_default()))
+            })?;
             let mut removed = Removed::default();
             removed.sweep(admin, id)?;
             admin
@@ -171,9 +172,16 @@ pub(crate) async fn remove<L: Log>(
                 .map_err(|error| error.or_conflict(|| Problem::changed(&what)))?;
             // What was added while we were removing.
             removed.sweep(admin, id)?;
-            let Removed { webhooks, tokens } = removed;
-            tracing::info!(tenant = %id, webhooks = webhooks.len(), tokens = tokens.len(), "tenant removed");
-            let removed = json!({ "tenant": id, "webhooks": webhooks, "tokens": tokens });
+            let Removed { webhooks, tokens, accounts } = removed;
+            tracing::info!(
+                tenant = %id,
+                webhooks = webhooks.len(),
+                tokens = tokens.len(),
+                accounts = accounts.len(),
+                "tenant removed"
+            );
+            let removed =
+                json!({ "tenant": id, "webhooks": webhooks, "tokens": tokens, "accounts": accounts });
             Ok(Json(json!({ "removed": removed })))
         })
         .await
@@ -184,12 +192,13 @@ pub(crate) async fn remove<L: Log>(
 struct Removed {
     webhooks: Vec<String>,
     tokens: Vec<Value>,
+    accounts: Vec<Login>,
 }
 
 impl Removed {
-    /// Removes the webhooks of a tenant, then the tokens that belong to it.
+    /// Removes the webhooks of a tenant, then the tokens and accounts that belong to it.
     fn sweep<L: Log>(&mut self, admin: &Admin<L>, tenant: &TenantId) -> Result<(), Problem> {
-        let what = format!("a webhook or token of tenant {tenant}");
+        let what = format!("a webhook, token or account of tenant {tenant}");
         loop {
             let removed = admin.retrying(&what, || {
                 let found = admin.directory()?.webhooks(tenant).next().cloned();
@@ -211,7 +220,7 @@ impl Removed {
             .cloned()
             .collect();
         for token in tokens {
-            match admin.delete(Role::Accounts, &token.value.id.to_string(), token.revision) {
+            match admin.delete(Role::Tokens, &token.value.id.to_string(), token.revision) {
                 Ok(()) => {
                     self.tokens
                         .push(json!({ "id": token.value.id, "name": token.value.name }));
@@ -221,33 +230,51 @@ impl Removed {
                 Err(NotWritten::Failed(problem)) => return Err(problem),
             }
         }
-        Ok(())
+        loop {
+            let removed = admin.retrying(&what, || {
+                let directory = admin.directory()?;
+                let of =
+                    |account: &&Versioned<Account>| account.value.tenant.as_ref() == Some(tenant);
+                let Some(account) = directory.accounts().find(of).cloned() else {
+                    return Ok(None);
+                };
+                drop(directory);
+                let login = account.value.login;
+                admin.delete(Role::Accounts, &Key::of_account(&login), account.revision)?;
+                Ok::<_, NotWritten>(Some(login))
+            })?;
+            match removed {
+                Some(login) => self.accounts.push(login),
+                None => return Ok(()),
+            }
+        }
     }
 }
 
 /// Refuses what would spoil a line of output.
-pub(crate) fn check_title(text: &str) -> Result<(), Problem> {
+pub(crate) fn check_title(field: &str, text: &str) -> Result<(), Problem> {
     let legal = !text.trim().is_empty() && !text.chars().any(char::is_control);
     match legal && text.chars().count() <= TITLE_MAX {
         true => Ok(()),
         false => {
             let detail = format!("use 1 to {TITLE_MAX} characters, no control characters");
-            Err(Problem::invalid("invalid_field", detail))
+            Err(Problem::field(field, detail))
         }
     }
 }
 
-fn view(tenant: &Versioned<Tenant>, webhooks: usize) -> Value {
+pub(crate) fn view(tenant: &Versioned<Tenant>, webhooks: usize) -> Value {
     json!({
         "id": tenant.value.id,
         "title": tenant.value.title,
+        "notify": tenant.value.notify,
         "created": tenant.value.created,
         "webhooks": webhooks,
         "revision": tenant.revision.0,
     })
 }
 
-fn answer(status: StatusCode, tenant: &Versioned<Tenant>, webhooks: usize) -> Response {
+pub(crate) fn answer(status: StatusCode, tenant: &Versioned<Tenant>, webhooks: usize) -> Response {
     let location = [(header::LOCATION, format!("/v1/tenants/{}", tenant.value.id))];
     (
         status,

@@ -3,6 +3,7 @@
 
 use ringback_core::secret::{Sealed, Secret};
 use ringback_core::tls::{TLS_KEY, Tls, check_certificates, check_key};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -11,12 +12,13 @@ use crate::certificates;
 use crate::problem::Problem;
 
 /// TLS as it is posted. The whole setting: what is absent is taken away, but for the key.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TlsForm {
     ca: Option<String>,
     certificate: Option<String>,
     /// Absent, the one that is set stays, as long as there is a certificate.
+    #[schemars(with = "Option<String>")]
     key: Option<Secret>,
 }
 
@@ -51,7 +53,7 @@ impl TlsForm {
             }
             (Some(_), None, None) | (None, Some(_), _) => {
                 let detail = "a client certificate needs tls.certificate and tls.key, both";
-                return Err(Problem::invalid("invalid_field", detail));
+                return Err(Problem::field("tls", detail));
             }
         };
         let tls = Tls {

@@ -17,12 +17,14 @@ use ringback_core::verdict::Acknowledge;
 use ringback_core::webhook::{
     Authentication, CONFIG_VERSION, Format, Pattern, Webhook, WebhookName,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::authentication::{self, AuthenticationForm, Vault};
 use crate::certificates::check_validity;
+use crate::openapi::{Acknowledged, AuthenticationFields, Formatted};
 use crate::problem::Problem;
 use crate::tls_form::{self, TlsForm};
 use crate::{previous_authentication, signing};
@@ -31,23 +33,28 @@ use crate::{previous_authentication, signing};
 const PATTERNS_MAX: usize = 64;
 
 /// A webhook to be added, or that replaces what was there.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewWebhook {
     pub(crate) name: Option<String>,
     preset: Option<String>,
     subscription: Option<Vec<String>>,
     pub(crate) url: String,
+    #[schemars(with = "Option<AuthenticationFields>")]
     authentication: Option<AuthenticationForm>,
     #[serde(default)]
+    #[schemars(with = "Acknowledged")]
     acknowledge: Acknowledge,
     rate_limit: Option<u32>,
     schedule: Option<Vec<String>>,
     #[serde(default)]
+    #[schemars(with = "Formatted")]
     format: Format,
     /// The caller's own, instead of one that is made.
+    #[schemars(with = "Option<String>")]
     signing_secret: Option<Secret>,
     #[serde(default)]
+    #[schemars(with = "std::collections::BTreeMap<String, String>")]
     headers: CustomHeaders,
     tls: Option<TlsForm>,
     #[serde(default = "yes")]
@@ -59,23 +66,30 @@ fn yes() -> bool {
 }
 
 /// A change: what is absent stays.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WebhookChange {
     subscription: Option<Vec<String>>,
     pub(crate) url: Option<String>,
+    #[schemars(with = "Option<AuthenticationFields>")]
     authentication: Option<AuthenticationForm>,
+    #[schemars(with = "Option<Acknowledged>")]
     acknowledge: Option<Acknowledge>,
     /// Null takes it away.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Option<u32>")]
     rate_limit: Option<Option<u32>>,
     /// Null takes it away.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Option<Vec<String>>")]
     schedule: Option<Option<Vec<String>>>,
+    #[schemars(with = "Option<Formatted>")]
     format: Option<Format>,
+    #[schemars(with = "Option<std::collections::BTreeMap<String, String>>")]
     headers: Option<CustomHeaders>,
     /// Null takes it away.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Option<TlsForm>")]
     tls: Option<Option<TlsForm>>,
     enabled: Option<bool>,
 }
@@ -110,11 +124,11 @@ impl NewWebhook {
                 let preset = preset.name();
                 let detail =
                     format!("the webhook of preset {preset} is called {preset}; leave name out");
-                Err(Problem::invalid("invalid_field", detail))
+                Err(Problem::field("name", detail))
             }
             (None, None) => {
                 let detail = "a webhook needs a name, or a preset: cdr or extension";
-                Err(Problem::invalid("invalid_field", detail))
+                Err(Problem::field("name", detail))
             }
         }
     }
@@ -163,7 +177,7 @@ impl NewWebhook {
     pub(crate) fn replacing(self, current: &Webhook) -> Result<WebhookChange, Problem> {
         if self.signing_secret.is_some() {
             let detail = "signing_secret is for a new webhook; change it with POST …/secret/rotate";
-            return Err(Problem::invalid("invalid_field", detail));
+            return Err(Problem::field("signing_secret", detail));
         }
         let preset = Preset::find(current.name.as_str());
         let subscription = match (self.subscription, preset) {
@@ -176,7 +190,7 @@ impl NewWebhook {
             (None, None) => {
                 let detail =
                     "a webhook that is no preset needs a subscription, such as [\"call.*\"]";
-                return Err(Problem::invalid("invalid_field", detail));
+                return Err(Problem::field("subscription", detail));
             }
         };
         Ok(WebhookChange {
@@ -246,7 +260,7 @@ impl WebhookChange {
         if making.forbid_http && is_set && is_plain(&next.url) {
             let detail =
                 "plain http URLs are forbidden here; use https (admin.forbid_http says so)";
-            return Err(Problem::invalid("http_forbidden", detail));
+            return Err(Problem::invalid("http_forbidden", detail).with("field", "url"));
         }
         if next != *current {
             next.updated = making.now;
@@ -326,10 +340,7 @@ fn is_plain(url: &str) -> bool {
 fn find_preset(name: &str) -> Result<Preset, Problem> {
     Preset::find(name).ok_or_else(|| {
         let names: Vec<_> = Preset::ALL.iter().map(|preset| preset.name()).collect();
-        Problem::invalid(
-            "invalid_field",
-            format!("the presets are {}", names.join(" and ")),
-        )
+        Problem::field("preset", format!("the presets are {}", names.join(" and ")))
     })
 }
 
@@ -339,7 +350,7 @@ fn read_patterns(texts: &[String], name: &WebhookName) -> Result<Vec<Pattern>, P
             "a subscription has 1 to {PATTERNS_MAX} patterns, not {}",
             texts.len()
         );
-        return Err(Problem::invalid("invalid_field", detail));
+        return Err(Problem::field("subscription", detail));
     }
     if let Some(preset) = Preset::find(name.as_str())
         && let Some(text) = texts.iter().find(|text| !is_within(text, preset))
@@ -350,7 +361,7 @@ fn read_patterns(texts: &[String], name: &WebhookName) -> Result<Vec<Pattern>, P
             preset.name(),
             preset.title()
         );
-        return Err(Problem::invalid("invalid_field", detail));
+        return Err(Problem::field("subscription", detail));
     }
     let mut patterns = Vec::with_capacity(texts.len());
     for text in texts {
@@ -372,7 +383,7 @@ fn read_rate_limit(per_second: u32) -> Result<NonZeroU32, Problem> {
             let detail = format!(
                 "rate_limit {per_second} is not allowed: use 1 to {RATE_LIMIT_MAX} events per second, or null for none; to halt the webhook, pause it"
             );
-            Problem::invalid("invalid_field", detail)
+            Problem::field("rate_limit", detail)
         })
 }
 
@@ -382,7 +393,7 @@ fn read_waits(texts: &[String], tiers: &[Duration]) -> Result<Vec<Duration>, Pro
         let detail = format!(
             "the schedule cannot be used: {error}; a webhook's waits are drawn from this deployment's tiers: {allowed}"
         );
-        Problem::invalid("invalid_field", detail)
+        Problem::field("schedule", detail)
     };
     let waits: Vec<_> = texts
         .iter()

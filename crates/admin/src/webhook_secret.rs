@@ -22,10 +22,11 @@ use crate::problem::Problem;
 use crate::request::{Body, Precondition, etag};
 use crate::signing::{RotationForm, shown};
 use crate::state::{Admin, AdminState};
+use crate::webhooks::with_current;
 
 type Found = Versioned<Arc<Webhook>>;
 
-/// Shows the secrets, to whoever may change the webhook. Every look is logged.
+/// Shows the secrets, to whoever may change the webhook. Every look is in the audit.
 pub(crate) async fn show<L: Log>(
     State(state): State<AdminState<L>>,
     Path((tenant, name)): Path<(String, String)>,
@@ -33,6 +34,11 @@ pub(crate) async fn show<L: Log>(
     state
         .run(move |admin| {
             let webhook = admin.webhook(&tenant, &name)?;
+            admin.tell_of_webhook(
+                "webhook.show_secret",
+                &webhook.value,
+                serde_json::Value::Null,
+            )?;
             tracing::info!(webhook = %webhook.value.id, "signing secret shown");
             answer(admin, &webhook)
         })
@@ -92,7 +98,7 @@ fn change<L: Log>(
     keys: impl Fn(&Webhook, Timestamp) -> Result<Vec<SigningKey>, Problem>,
 ) -> Result<Found, Problem> {
     let what = format!("webhook {name} of tenant {tenant}");
-    admin.retrying(&what, || {
+    let changed = admin.retrying(&what, || {
         let current = admin.webhook(tenant, name)?;
         precondition.check(&what, current.revision)?;
         let now = admin.clock.now();
@@ -110,7 +116,8 @@ fn change<L: Log>(
             value: next.into(),
             revision,
         })
-    })
+    });
+    changed.map_err(|problem| with_current(admin, tenant, name, problem))
 }
 
 fn vault<'a, L: Log>(admin: &'a Admin<L>, webhook: &Webhook) -> Vault<'a> {

@@ -87,7 +87,7 @@ pub(crate) async fn put<L: Log>(
     if precondition == Precondition::Absent {
         if form.name.as_ref().is_some_and(|in_body| *in_body != name) {
             let detail = "the name in the body differs from the one in the URL; leave it out";
-            return Err(Problem::invalid("invalid_field", detail));
+            return Err(Problem::field("name", detail));
         }
         form.name = Some(name);
         return add_to(state, tenant, form).await;
@@ -99,7 +99,7 @@ pub(crate) async fn put<L: Log>(
             let current = admin.webhook(&tenant, &name)?;
             if form.name.is_some() && form.webhook_name()? != current.value.name {
                 let detail = "a webhook keeps its name; add another one instead";
-                return Err(Problem::invalid("invalid_field", detail));
+                return Err(Problem::field("name", detail));
             }
             let change = form.replacing(&current.value)?;
             let changed = change_now(admin, current, precondition, &change)?;
@@ -132,30 +132,39 @@ pub(crate) async fn change<L: Log>(
 pub(crate) async fn pause<L: Log>(
     State(state): State<AdminState<L>>,
     Path((tenant, name)): Path<(String, String)>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    switch(state, tenant, name, false).await
+    switch(state, tenant, name, &headers, false).await
 }
 
 pub(crate) async fn resume<L: Log>(
     State(state): State<AdminState<L>>,
     Path((tenant, name)): Path<(String, String)>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    switch(state, tenant, name, true).await
+    switch(state, tenant, name, &headers, true).await
 }
 
 async fn switch<L: Log>(
     state: AdminState<L>,
     tenant: String,
     name: String,
+    headers: &HeaderMap,
     enabled: bool,
 ) -> Result<Response, Problem> {
+    let precondition = Precondition::of(headers);
     state
         .run(move |admin| {
-            // Whatever else is being changed: the switch is obeyed (contract R3).
-            let switched = admin.retrying(&what(&tenant, &name), || {
+            let what = what(&tenant, &name);
+            // Whatever else is being changed: the switch is obeyed (contract R3), unless only what was
+            // read may be changed.
+            let switched = admin.retrying(&what, || {
                 let current = admin.webhook(&tenant, &name)?;
+                precondition.check(&what, current.revision)?;
                 write(admin, current, &WebhookChange::switch(enabled))
-            })?;
+            });
+            let switched =
+                switched.map_err(|problem| with_current(admin, &tenant, &name, problem))?;
             answer(admin, &switched, None)
         })
         .await
@@ -166,11 +175,15 @@ async fn switch<L: Log>(
 pub(crate) async fn enable<L: Log>(
     State(state): State<AdminState<L>>,
     Path((tenant, name)): Path<(String, String)>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let precondition = Precondition::of(&headers);
     state
         .run(move |admin| {
-            let enabled = admin.retrying(&what(&tenant, &name), || {
+            let what = what(&tenant, &name);
+            let enabled = admin.retrying(&what, || {
                 let current = admin.webhook(&tenant, &name)?;
+                precondition.check(&what, current.revision)?;
                 if !admin.directory()?.is_disabled(&current.value) {
                     return Ok(current);
                 }
@@ -184,7 +197,9 @@ pub(crate) async fn enable<L: Log>(
                     value: next.into(),
                     revision,
                 })
-            })?;
+            });
+            let enabled =
+                enabled.map_err(|problem| with_current(admin, &tenant, &name, problem))?;
             answer(admin, &enabled, None)
         })
         .await
@@ -200,11 +215,14 @@ pub(crate) async fn remove<L: Log>(
         .run(move |admin| {
             let what = what(&tenant, &name);
             let current = admin.webhook(&tenant, &name)?;
-            precondition.check(&what, current.revision)?;
+            let refused = |problem| with_current(admin, &tenant, &name, problem);
+            precondition
+                .check(&what, current.revision)
+                .map_err(refused)?;
             let removed = view(&current, &*admin.directory()?, admin.clock.now());
             admin
                 .delete(Role::Webhooks, &current.value.key(), current.revision)
-                .map_err(|error| error.or_conflict(|| Problem::changed(&what)))?;
+                .map_err(|error| refused(error.or_conflict(|| Problem::changed(&what))))?;
             tracing::info!(webhook = %current.value.id, "webhook removed");
             Ok(Json(json!({ "removed": { "webhook": removed } })))
         })
@@ -315,9 +333,29 @@ fn change_now<L: Log>(
     precondition: Precondition,
     change: &WebhookChange,
 ) -> Result<Found, Problem> {
-    let what = what(current.value.tenant.as_str(), current.value.name.as_str());
-    precondition.check(&what, current.revision)?;
-    write(admin, current, change).map_err(|error| error.or_conflict(|| Problem::changed(&what)))
+    let (tenant, name) = (current.value.tenant.clone(), current.value.name.clone());
+    let what = what(tenant.as_str(), name.as_str());
+    precondition
+        .check(&what, current.revision)
+        .map_err(|problem| with_current(admin, tenant.as_str(), name.as_str(), problem))?;
+    write(admin, current, change).map_err(|error| {
+        let problem = error.or_conflict(|| Problem::changed(&what));
+        with_current(admin, tenant.as_str(), name.as_str(), problem)
+    })
+}
+
+/// Whoever is refused because somebody else was faster sees what there is now.
+pub(crate) fn with_current<L: Log>(
+    admin: &Admin<L>,
+    tenant: &str,
+    name: &str,
+    problem: Problem,
+) -> Problem {
+    let current = admin.webhook(tenant, name);
+    match current.and_then(|current| view_with(admin, &current, None)) {
+        Ok(current) => problem.with_current(current),
+        Err(_) => problem,
+    }
 }
 
 /// Writes what a change makes of a webhook, unless it changes nothing.

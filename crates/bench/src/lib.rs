@@ -140,7 +140,9 @@ fn configure<L: Log>(log: &L, urls: &[String]) -> String {
         version: CONFIG_VERSION,
         id: id.clone(),
         title: String::new(),
+        notify: Vec::new(),
         created: now,
+        unknown: serde_json::Map::new(),
     };
     put(
         Role::Tenants,
@@ -193,7 +195,7 @@ fn configure<L: Log>(log: &L, urls: &[String]) -> String {
     let scopes = [Scope::Publish].into();
     let (token, text) = Token::issue(token_id, "bench".into(), Some(id), scopes, now, [7; 32]);
     put(
-        Role::Accounts,
+        Role::Tokens,
         &token_id.to_string(),
         serde_json::to_value(&token).unwrap(),
     );
@@ -202,7 +204,7 @@ fn configure<L: Log>(log: &L, urls: &[String]) -> String {
 
 /// Starts an ingest over this log; returns the URL of its events.
 async fn ingest<L: Log>(log: &L, metrics: Metrics) -> String {
-    let roles = [Role::Tenants, Role::Accounts];
+    let roles = [Role::Tenants, Role::Tokens];
     let directory = Arc::new(LiveDirectory::start(log, &roles, || {}).unwrap());
     let loading = directory.clone();
     let loaded = tokio::task::spawn_blocking(move || loading.wait_fresh(Duration::from_secs(60)));
@@ -214,6 +216,7 @@ async fn ingest<L: Log>(log: &L, metrics: Metrics) -> String {
     tokio::spawn(ringback_producer::serve(
         listener,
         state,
+        None,
         CancellationToken::new(),
     ));
     url

@@ -1,4 +1,12 @@
-//! API tokens: who may publish events, read or write, for which tenant.
+//! Who may publish events, read or write, for which tenant: API tokens here, people's accounts, their
+//! sessions and passwords beside. Tokens stand in topic `tokens`; the others in `accounts`, which nobody
+//! but the administration reads, told apart by their keys ([`Key`]).
+
+mod local;
+pub mod password;
+mod session;
+pub mod throttle;
+pub mod uses;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,6 +19,9 @@ use uuid::Uuid;
 use crate::event::TenantId;
 use crate::secret::Secret;
 use crate::time::Timestamp;
+
+pub use local::{Account, AccountRole, InvalidLogin, Login};
+pub use session::{EndedSession, Over, Session, SignedInAs};
 
 /// Bytes of randomness in a token.
 pub const TOKEN_BYTES: usize = 32;
@@ -32,12 +43,24 @@ pub enum Scope {
     Unknown,
 }
 
+impl Scope {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// What a token of before there were scopes opens.
 fn publishing() -> BTreeSet<Scope> {
     BTreeSet::from([Scope::Publish])
 }
 
-/// A token as it stands in topic `accounts`: only a hash of it. Its 256 random bits need no slow
+/// A token as it stands in topic `tokens`: only a hash of it. Its 256 random bits need no slow
 /// hash.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Token {
@@ -100,11 +123,57 @@ impl Token {
     }
 }
 
+/// What a record of topic `accounts` is about, by its key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Key {
+    /// `account/LOGIN`, so that two cannot have the same login.
+    Account(Login),
+    /// `session/ID`: one that ended before its time.
+    EndedSession(Uuid),
+    /// A kind that a newer release knows.
+    Unknown,
+}
+
+impl Key {
+    /// Reads a key.
+    pub fn parse(key: &str) -> Result<Self, String> {
+        let id = |text| Uuid::try_parse(text).map_err(|error| error.to_string());
+        match key.split_once('/') {
+            None => Err("it has no kind in front".to_owned()),
+            Some(("account", login)) => match Login::parse(login) {
+                Ok(login) => Ok(Self::Account(login)),
+                Err(error) => Err(error.to_string()),
+            },
+            Some(("session", session)) => Ok(Self::EndedSession(id(session)?)),
+            Some(_) => Ok(Self::Unknown),
+        }
+    }
+
+    /// The key of an account's record.
+    pub fn of_account(login: &Login) -> String {
+        format!("account/{login}")
+    }
+
+    /// The key of the record of a session that ended.
+    pub fn of_ended_session(session: Uuid) -> String {
+        format!("session/{session}")
+    }
+}
+
+/// The token in the value of an `Authorization` header; `None` where it is not of the scheme `Bearer`.
+pub fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
+}
+
 /// Whether two secrets are equal, in time that does not depend on where they differ.
 pub fn same_secret(a: &str, b: &str) -> bool {
     hash_of(a).as_bytes().ct_eq(hash_of(b).as_bytes()).into()
 }
 
+/// SHA-256 in hexadecimal, of what has enough randomness to need no slow hash.
 fn hash_of(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
 }
@@ -137,6 +206,44 @@ mod tests {
         assert_eq!(Token::id_of("rbk_x_y"), None);
         let record = serde_json::to_string(&token).unwrap();
         assert!(!record.contains(&hex(&[7; 32])), "{record}");
+    }
+
+    #[test]
+    fn a_scope_is_called_as_it_is_written() {
+        for scope in [Scope::Publish, Scope::Read, Scope::Write, Scope::Unknown] {
+            assert_eq!(serde_json::to_value(scope).unwrap(), scope.as_str());
+        }
+    }
+
+    #[test]
+    fn only_bearers_have_tokens() {
+        assert_eq!(bearer("Bearer  x "), Some("x"));
+        assert_eq!(bearer("bEARER x"), Some("x"));
+        for none in ["Basic x", "x", "Bearer", ""] {
+            assert_eq!(bearer(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_compared() {
+        assert!(same_secret("a secret", "a secret"));
+        assert!(!same_secret("a secret", "a Secret"));
+    }
+
+    #[test]
+    fn kinds_of_records_are_told_apart_by_their_keys() {
+        let id = Uuid::from_u128(7);
+        let login = Login::parse("ann@example.com").unwrap();
+        assert!(Key::parse(&id.to_string()).is_err());
+        let account = Key::of_account(&login);
+        assert_eq!(account, "account/ann@example.com");
+        assert_eq!(Key::parse(&account), Ok(Key::Account(login)));
+        let session = Key::of_ended_session(id);
+        assert_eq!(Key::parse(&session), Ok(Key::EndedSession(id)));
+        assert_eq!(Key::parse("passkey/whatever it is"), Ok(Key::Unknown));
+        for wrong in ["", "x", "account/", "account/A B", "session/x"] {
+            assert!(Key::parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

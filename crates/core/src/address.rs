@@ -293,6 +293,14 @@ impl Opening {
         ("carrier-nat", Kind::CarrierNat),
     ];
 
+    /// Whether an address is among these.
+    pub fn contains(self, address: IpAddr) -> bool {
+        match self {
+            Self::Network(network) => network.contains(address),
+            Self::Kind(kind) => kind_of(address) == Some(kind),
+        }
+    }
+
     fn opens(self, address: IpAddr, kind: Kind) -> bool {
         match self {
             Self::Network(network) => network.contains(address),
@@ -510,6 +518,20 @@ mod tests {
     }
 
     /// A kind is opened in every form of its addresses, and nothing with it that only lies within.
+    #[test]
+    fn an_opening_has_the_addresses_of_its_network_or_kind() {
+        let private: IpAddr = "10.1.2.3".parse().unwrap();
+        for (opening, expected) in [
+            ("private", true),
+            ("10.0.0.0/8", true),
+            ("loopback", false),
+            ("10.2.0.0/16", false),
+        ] {
+            let opening: Opening = opening.parse().unwrap();
+            assert_eq!(opening.contains(private), expected, "{opening}");
+        }
+    }
+
     #[test]
     fn operators_open_kinds() {
         for (name, opened, closed) in [

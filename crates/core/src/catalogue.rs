@@ -361,6 +361,15 @@ mod tests {
     }
 
     #[test]
+    fn presets_are_named_as_the_portal_and_urls_name_them() {
+        let named = Preset::ALL.map(|preset| (preset.name(), preset.title()));
+        let expected = [("cdr", "CDR Events"), ("extension", "Extension Events")];
+        assert_eq!(named, expected);
+        assert_eq!(Preset::find("extension"), Some(Preset::Extension));
+        assert_eq!(Preset::find("CDR Events"), None);
+    }
+
+    #[test]
     fn unknown_types_are_resources() {
         assert_eq!(Family::of("fax.received"), Family::Resource);
         assert_eq!(Family::of("cdrs.completed"), Family::Resource);

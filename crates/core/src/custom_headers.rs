@@ -122,6 +122,25 @@ mod tests {
     }
 
     #[test]
+    fn limits_are_within_what_is_allowed() {
+        let many: CustomHeaders = (0..HEADERS_MAX)
+            .map(|n| (format!("x-{n}"), String::new()))
+            .collect();
+        assert_eq!(check_headers(&many).unwrap(), many);
+        for (name, value) in [
+            ("a".repeat(NAME_BYTES_MAX), "x".to_owned()),
+            ("!#$%&'*+-.^_`|~".to_owned(), "x".to_owned()),
+            ("x-a".to_owned(), "a".repeat(VALUE_BYTES_MAX)),
+            ("x-a".to_owned(), "! ~".to_owned()),
+        ] {
+            let one = one(&name, &value);
+            assert_eq!(check_headers(&one).unwrap(), one);
+        }
+        let error = check_headers(&one("Authorization", "x")).unwrap_err();
+        assert!(error.to_string().contains("as authentication"), "{error}");
+    }
+
+    #[test]
     fn names_that_are_not_the_owners_are_refused() {
         for name in [
             "Host",

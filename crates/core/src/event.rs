@@ -451,13 +451,29 @@ mod tests {
             parse_as(b"{\"type\":\"\xff\"}", None).unwrap_err().code(),
             "not_utf8"
         );
-        let large = format!(
-            r#"{{"type":"a","data":{{"x":"{}"}}}}"#,
-            "x".repeat(DATA_BYTES_MAX)
-        );
-        assert_eq!(code(&large), "too_large");
+        // 256 KiB with what stands around the text: `{"x":""}`.
+        let of = |bytes: usize| {
+            let text = "x".repeat(bytes - 8);
+            format!(r#"{{"type":"a","data":{{"x":"{text}"}}}}"#)
+        };
+        assert_eq!(parse(&of(262_144)).unwrap().data.len(), 262_144);
+        assert_eq!(code(&of(262_145)), "too_large");
         let deep = format!(r#"{{"type":"a","data":{{"x":{}}}}}"#, "[".repeat(100_000));
         assert_eq!(code(&deep), "not_json");
+    }
+
+    /// Records are read again with the same id, by this release and by later ones.
+    #[test]
+    fn a_place_has_one_id_for_ever() {
+        let id = id_of_place("ringback.raw.plain", 3, 17, NOW);
+        assert_eq!(id.to_string(), "34dc1e58-ad4c-5aff-9383-20a9f0d2201d");
+        let others = [
+            id_of_place("ringback.raw.other", 3, 17, NOW),
+            id_of_place("ringback.raw.plain", 4, 17, NOW),
+            id_of_place("ringback.raw.plain", 3, 18, NOW),
+            id_of_place("ringback.raw.plain", 3, 17, NOW + Duration::from_millis(1)),
+        ];
+        assert!(!others.contains(&id));
     }
 
     #[test]
@@ -531,5 +547,40 @@ mod tests {
         ] {
             assert!(!ends_with_data(body, data));
         }
+    }
+
+    #[test]
+    fn an_event_is_as_old_as_is_allowed() {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        let event = Event {
+            id: Uuid::from_u128(7),
+            name: EventName::parse("cdr.completed").unwrap(),
+            time: Timestamp::EPOCH,
+            tenant: TenantId::parse("acme").unwrap(),
+            source: Source::parse("pbx").unwrap(),
+            subject: None,
+            data: Bytes::from_static(b"{}"),
+            backfill: false,
+            traceparent: None,
+        };
+        let at = |age| event.check_age(Timestamp::EPOCH + age, Some(hours(5)));
+        assert_eq!(at(hours(5)), Ok(()));
+        assert_eq!(event.check_age(Timestamp::EPOCH + hours(500), None), Ok(()));
+        let refused = Err(InvalidEvent::TooOld {
+            age_hours: 7,
+            limit_hours: 5,
+        });
+        assert_eq!(at(hours(7) + Duration::from_secs(60)), refused);
+        assert!(at(hours(5) + Duration::from_micros(1)).is_err());
+    }
+
+    #[test]
+    fn what_json_does_not_hold_is_escaped() {
+        let mut out = Vec::new();
+        push_json_text(&mut out, "a\u{1f} \u{7f}\0\"\\é");
+        let expected = "\"a\\u001f \u{7f}\\u0000\\\"\\\\é\"";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let error = serde_json::from_str::<AnyObject>("[]").err().unwrap();
+        assert!(error.to_string().contains("a JSON object"), "{error}");
     }
 }

@@ -318,6 +318,17 @@ impl Lane {
         self.failing
     }
 
+    /// Whether its breaker is open: the receiver lets one request after the other time out, and is asked
+    /// with one at a time.
+    pub fn is_broken(&self) -> bool {
+        self.breaker.is_probing().is_some()
+    }
+
+    /// Whether more waits for it than may be sent to it at once, at the pace of its receiver.
+    pub fn is_saturated(&self) -> bool {
+        self.queued() > 0 && self.in_flight >= self.allowed()
+    }
+
     /// Requests in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight

@@ -294,6 +294,12 @@ pub trait Reader: Send + 'static {
     /// Blocking: the offsets that the log has now, from the earliest to the next to be written.
     fn bounds(&mut self, partition: Partition) -> Result<Range<Offset>, LogError>;
 
+    /// Blocking: the same of several, in their order; for engines that can ask for many at once.
+    fn all_bounds(&mut self, partitions: &[Partition]) -> Result<Vec<Range<Offset>>, LogError> {
+        let each = partitions.iter().map(|partition| self.bounds(*partition));
+        each.collect()
+    }
+
     /// Blocking: hands over the records with offsets in `range`, in order, as far as they exist
     /// when it is called.
     fn read(
@@ -327,7 +333,7 @@ pub enum WriteError {
 pub struct TopicProblem {
     /// Full name of the topic.
     pub topic: String,
-    /// What differs: `does not exist`, `partitions`, or the name of a topic setting.
+    /// What differs: `it` (is missing), `partitions`, or the name of a topic setting.
     pub setting: String,
     /// What the table says.
     pub expected: String,
@@ -348,6 +354,26 @@ impl fmt::Display for TopicProblem {
             "topic {topic}: {setting} is {found}, expected {expected}"
         )
     }
+}
+
+/// A consumer group, as somebody who is not in it sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct GroupView {
+    /// Who is in it now.
+    pub members: Vec<GroupMember>,
+    /// The next offset to read of each partition of which one was committed.
+    pub committed: Vec<(Partition, Offset)>,
+}
+
+/// A member of a consumer group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupMember {
+    /// What the log calls it.
+    pub id: String,
+    /// Where it is, as far as the log knows.
+    pub host: String,
+    /// What it owns.
+    pub partitions: Vec<Partition>,
 }
 
 /// An engine: Kafka, local, or simulated.
@@ -380,6 +406,10 @@ pub trait Log: Clone + Send + Sync + 'static {
     /// Reads anywhere.
     fn reader(&self) -> Result<Self::Reader, LogError>;
 
+    /// Blocking: who is in a group, and what it has committed of these topics; for people, since it may
+    /// have changed by the time it is told.
+    fn group(&self, group: &str, topics: &[TopicId]) -> Result<GroupView, LogError>;
+
     /// Blocking: writes a record of a compacted topic (`value` `None` removes it) if its revision
     /// still is `expected` (`None`: there is no record). Atomic against every other writer.
     fn compare_and_set(
@@ -388,6 +418,20 @@ pub trait Log: Clone + Send + Sync + 'static {
         key: &str,
         expected: Option<Revision>,
         value: Option<&[u8]>,
+    ) -> Result<Revision, WriteError> {
+        self.compare_and_set_beside(topic, key, expected, value, None)
+    }
+
+    /// Blocking: the same, and appends a record that tells of it to a topic with retention. That one
+    /// is there whenever the change is, and not when it met a conflict. After an unknown end it may be
+    /// there alone, where the engine cannot write both in one transaction (local).
+    fn compare_and_set_beside(
+        &self,
+        topic: TopicId,
+        key: &str,
+        expected: Option<Revision>,
+        value: Option<&[u8]>,
+        beside: Option<Append<'_>>,
     ) -> Result<Revision, WriteError>;
 
     /// Blocking: creates the topics of the table that do not exist, and says how the others differ.
@@ -404,4 +448,46 @@ pub fn partition_of(key: &[u8], partitions: u32) -> u32 {
         (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
     });
     (hash & 0x7fff_ffff) % partitions.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_waker_wakes() {
+        let woken = Arc::new(AtomicU32::new(0));
+        let counted = woken.clone();
+        let waker = Waker::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        waker.wake();
+        waker.clone().wake();
+        assert_eq!(woken.load(Ordering::Relaxed), 2);
+        assert_eq!(format!("{waker:?}"), "Waker");
+    }
+
+    #[test]
+    fn a_topic_problem_says_what_differs() {
+        let problem = TopicProblem {
+            topic: "t".to_owned(),
+            setting: "partitions".to_owned(),
+            expected: "12".to_owned(),
+            found: "6".to_owned(),
+        };
+        assert_eq!(problem.to_string(), "topic t: partitions is 6, expected 12");
+    }
+
+    /// The function's published values, without the sign bit.
+    #[test]
+    fn keys_are_spread_by_fnv_1a() {
+        let hash = |key: &str| partition_of(key.as_bytes(), u32::MAX);
+        assert_eq!(hash(""), 0x011c_9dc5);
+        assert_eq!(hash("a"), 0x640c_292c);
+        assert_eq!(hash("foobar"), 0x3f9c_f968);
+        assert_eq!(partition_of(b"foobar", 12), 0x3f9c_f968 % 12);
+        assert_eq!(partition_of(b"foobar", 0), 0);
+    }
 }

@@ -59,11 +59,16 @@ pub mod header {
     pub const ACCEPTED: &str = "rb_accepted";
     /// How often the delivery was put off without an attempt.
     pub const DEFERRALS: &str = "rb_deferrals";
+    /// The replay that asked for the run, if one did.
+    pub const REPLAY: &str = "rb_replay";
     /// Why it was parked.
     pub const REASON: &str = "rb_reason";
     /// More about the reason, for people.
     pub const DETAIL: &str = "rb_detail";
 }
+
+/// Type of the events that somebody sends to one webhook to try it.
+pub const TEST_EVENT: &str = "webhook.test";
 
 /// [`Attempt::next`] of an attempt that succeeded.
 pub const DELIVERED: &str = "delivered";
@@ -171,6 +176,9 @@ impl HeaderBuf {
         self.push(header::RUN, delivery.run);
         self.push(header::ACCEPTED, delivery.accepted);
         self.push(header::DEFERRALS, delivery.deferrals);
+        if let Some(replay) = delivery.replay {
+            self.push(header::REPLAY, replay.as_hyphenated());
+        }
     }
 
     /// As the log takes them.
@@ -202,6 +210,8 @@ pub struct Delivery {
     pub accepted: Timestamp,
     /// How often it was put off without an attempt.
     pub deferrals: u8,
+    /// The replay that asked for this run.
+    pub replay: Option<Uuid>,
 }
 
 impl Delivery {
@@ -350,6 +360,11 @@ pub fn decode_delivery(record: &Record<'_>) -> Result<Delivery, InvalidRecord> {
             .map_err(|_| unreadable(header::ACCEPTED, accepted.as_bytes()))?
             .min(record.appended),
         deferrals: number(record, header::DEFERRALS)?,
+        // It is only counted by: what cannot be read keeps no delivery from being made.
+        replay: text(record, header::REPLAY)
+            .ok()
+            .flatten()
+            .and_then(|replay| Uuid::try_parse(replay).ok()),
         event: decode_event(record)?.into(),
     })
 }
@@ -399,4 +414,22 @@ pub struct Attempt {
     /// The W3C trace id.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub trace: Option<String>,
+    /// Where a retry comes next: not before then.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next_at: Option<Timestamp>,
+    /// What the request said, without secrets; only of attempts whose headers are recorded.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub request_headers: Option<HeaderLines>,
+    /// What the response said, without secrets.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub response_headers: Option<HeaderLines>,
+    /// What the event is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Subject>,
+    /// The replay that asked for the delivery's run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Uuid>,
 }
+
+/// Names and values of headers, in the order in which they are shown.
+pub type HeaderLines = Vec<(String, String)>;

@@ -297,6 +297,9 @@ mod tests {
             serde_json::to_string(&sealed).unwrap()
         );
         assert!(!shown.contains("hunter2") && !shown.contains(K1), "{shown}");
+        assert_eq!(format!("{sealed:?}"), "[sealed with key \"k1\"]");
+        assert_eq!(format!("{ring:?}"), "KeyRing { primary: \"k1\", .. }");
+        assert_eq!(ring.primary(), "k1");
     }
 
     #[test]

@@ -107,6 +107,7 @@ mod tests {
             run: 1,
             accepted,
             deferrals: 0,
+            replay: None,
         }
     }
 

@@ -176,4 +176,10 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn old_keys_sign_for_a_day_or_a_month_at_most() {
+        assert_eq!(GRACE, Duration::from_secs(86_400));
+        assert_eq!(GRACE_MAX, Duration::from_secs(2_592_000));
+    }
 }

@@ -251,4 +251,76 @@ mod tests {
         assert_eq!(Timestamp::EPOCH.since(Timestamp(5)), Duration::ZERO);
         assert!(Timestamp::parse("yesterday").is_err());
     }
+
+    #[test]
+    fn times_are_rounded_down() {
+        let time = Timestamp::from_micros(1_999_999);
+        assert_eq!(
+            (time.as_micros(), time.as_millis(), time.as_secs()),
+            (1_999_999, 1_999, 1)
+        );
+        let before = Timestamp::from_micros(-1);
+        assert_eq!((before.as_millis(), before.as_secs()), (-1, -1));
+        assert_eq!(Timestamp::from_millis(3), Timestamp::from_micros(3_000));
+    }
+
+    #[test]
+    fn times_are_added_and_compared() {
+        let (early, late) = (Timestamp(1_000), Timestamp(4_000));
+        assert_eq!(late.since(early), Duration::from_millis(3));
+        assert_eq!(early.since(late), Duration::ZERO);
+        assert_eq!(early + Duration::from_millis(3), late);
+        assert_eq!(late - Duration::from_millis(3), early);
+        assert_eq!(Timestamp(i64::MIN) - Duration::MAX, Timestamp(i64::MIN));
+    }
+
+    #[test]
+    fn a_time_is_a_text_in_records_and_for_people() {
+        let time = Timestamp::from_micros(5);
+        let text = "1970-01-01T00:00:00.000005Z";
+        assert_eq!(time.to_string(), text);
+        assert_eq!(format!("{time:?}"), text);
+        assert_eq!(serde_json::to_value(time).unwrap(), text);
+        let read: Timestamp = serde_json::from_value(text.into()).unwrap();
+        assert_eq!(read, time);
+        serde_json::from_value::<Timestamp>("yesterday".into()).unwrap_err();
+        let long = Timestamp::parse(&"y".repeat(100)).unwrap_err();
+        assert_eq!(long.text.len(), 64);
+        let clock = Clock::new(|| Timestamp(7), || Duration::ZERO);
+        assert_eq!(format!("{clock:?}"), "Clock");
+    }
+
+    #[test]
+    fn durations_are_written_in_their_largest_unit() {
+        let seconds = |seconds| duration_label(Duration::from_secs(seconds));
+        assert_eq!(seconds(7 * 86_400), "7d");
+        assert_eq!(seconds(36 * 3_600), "36h");
+        assert_eq!(seconds(90 * 60), "90m");
+        assert_eq!(seconds(61), "61s");
+        assert_eq!(duration_label(Duration::from_millis(1_001)), "1001ms");
+        assert_eq!(duration_label(Duration::ZERO), "0ms");
+        for (text, millis) in [
+            ("250ms", 250),
+            ("32s", 32_000),
+            ("4m", 240_000),
+            ("2h", 7_200_000),
+            ("7d", 604_800_000),
+        ] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)));
+        }
+        for wrong in ["", "5", "s", "5x", "-5s", "5 s", "18446744073709551615d"] {
+            parse_duration(wrong).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_duration_is_a_text_in_records() {
+        #[derive(Serialize, Deserialize)]
+        struct Waits(#[serde(with = "duration_text")] Duration);
+        let json = serde_json::to_value(Waits(Duration::from_secs(32))).unwrap();
+        assert_eq!(json, "32s");
+        let read: Waits = serde_json::from_value(json).unwrap();
+        assert_eq!(read.0, Duration::from_secs(32));
+        assert!(serde_json::from_value::<Waits>("soon".into()).is_err());
+    }
 }

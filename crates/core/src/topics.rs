@@ -32,10 +32,18 @@ pub enum Role {
     Tenants,
     /// Configuration: webhooks.
     Webhooks,
-    /// Configuration: API tokens and accounts.
+    /// Configuration: API tokens.
+    Tokens,
+    /// Configuration: people's accounts, and sessions that have ended.
     Accounts,
+    /// When tokens were used last.
+    Uses,
+    /// Replays that were asked for, and how far they are.
+    Jobs,
     /// Who changed what.
     Audit,
+    /// What is no longer to be shown.
+    Erasures,
     /// Verdicts about webhooks.
     Health,
     /// Snapshots of the windows that verdicts are made from.
@@ -54,6 +62,8 @@ pub mod group {
     pub const DEFERRALS: &str = "dispatcher.deferrals";
     /// Metrics.
     pub const ATTEMPTS: &str = "metrics.attempts";
+    /// Administrations, notices to be mailed. Beside the dispatchers', so a move does not carry it.
+    pub const NOTICES: &str = "admin.notices";
     /// Producers, foreign records.
     pub const RAW: &str = "producer.raw";
 }
@@ -244,7 +254,7 @@ impl Topics {
             work,
             KeyedBy::Tenant,
             "metrics",
-            "dispatcher",
+            "dispatcher, admin",
         );
         for (index, tier) in tiers.iter().enumerate() {
             let name = format!("retry.{}", duration_label(*tier));
@@ -312,7 +322,10 @@ impl Topics {
         for (role, name, readers) in [
             (Role::Tenants, "tenants", "all"),
             (Role::Webhooks, "webhooks", "all"),
-            (Role::Accounts, "accounts", "producer, admin"),
+            (Role::Tokens, "tokens", "producer, admin"),
+            // Hashes of passwords: nobody else reads it.
+            (Role::Accounts, "accounts", "admin"),
+            (Role::Jobs, "jobs", "admin"),
         ] {
             row(
                 role,
@@ -324,6 +337,15 @@ impl Topics {
                 readers,
             );
         }
+        row(
+            Role::Uses,
+            "uses".into(),
+            1,
+            Cleanup::Compact,
+            KeyedBy::Id,
+            "producer, admin",
+            "admin",
+        );
         let year = Cleanup::Delete {
             retention: 365 * DAY,
         };
@@ -332,6 +354,19 @@ impl Topics {
             "audit".into(),
             1,
             year,
+            KeyedBy::Tenant,
+            "admin",
+            "admin",
+        );
+        // Longer than whatever they are about.
+        let outliving = Cleanup::Delete {
+            retention: 3 * retention,
+        };
+        row(
+            Role::Erasures,
+            "erasures".into(),
+            1,
+            outliving,
             KeyedBy::Tenant,
             "admin",
             "admin",
@@ -354,7 +389,8 @@ impl Topics {
             compact,
             by_webhook,
             "metrics",
-            "metrics",
+            // The administration shows what a verdict is made from.
+            "metrics, admin",
         );
         for (index, source) in config.raw.iter().enumerate() {
             let key = KeyedBy::Nothing;
@@ -466,7 +502,7 @@ mod tests {
             .iter()
             .map(|(_, spec)| spec.full_name.as_str())
             .collect();
-        assert_eq!(names.len(), 23);
+        assert_eq!(names.len(), 27);
         for name in ["events.cdr", "retry.17m", "defer.15m", "parked", "windows"] {
             let full = format!("ringback.{name}");
             assert!(names.contains(&full.as_str()), "{full} is missing");
@@ -530,5 +566,35 @@ mod tests {
             topics.delay(topics.find(Role::Parked).unwrap()),
             Duration::ZERO
         );
+    }
+
+    #[test]
+    fn a_wait_is_put_on_the_shortest_delay_that_holds_it() {
+        let topics = Topics::new(&TopicsConfig::default(), Schedule::default().tiers());
+        let by = |wait| topics.delay(topics.delayed_by(wait).unwrap());
+        assert_eq!(by(Duration::ZERO), DEFER_RUNGS[0]);
+        assert_eq!(by(DEFER_RUNGS[1]), DEFER_RUNGS[1]);
+        let more = DEFER_RUNGS[1] + Duration::from_millis(1);
+        assert_eq!(by(more), Duration::from_secs(32));
+        assert_eq!(by(Duration::MAX), Duration::from_secs(2 * 3600));
+    }
+
+    #[test]
+    fn the_table_is_as_configured() {
+        let config = TopicsConfig {
+            replication: 2,
+            ..TopicsConfig::default()
+        };
+        assert_eq!(config.retention, Duration::from_secs(604_800));
+        let tiers = [Duration::from_secs(5), Duration::from_secs(9)];
+        let topics = Topics::new(&config, &tiers);
+        assert_eq!((topics.replication(), topics.tiers()), (2, &tiers[..]));
+        let indices = topics.iter().map(|(topic, _)| topic.index());
+        assert!(indices.eq(0..topics.iter().count()));
+        let parked = topics.find(Role::Parked).unwrap();
+        let partitions = topics.partitions(parked).map(|partition| partition.index);
+        assert!(partitions.eq(0..config.work_partitions));
+        let all = topics.partitions(parked);
+        assert!(all.into_iter().all(|partition| partition.topic == parked));
     }
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::catalogue::Preset;
 use crate::custom_headers::CustomHeaders;
 use crate::event::{EventName, TenantId};
+use crate::mail_address::MailAddress;
 use crate::secret::Sealed;
 use crate::signing::{self, SigningKey};
 use crate::time::Timestamp;
@@ -33,8 +34,14 @@ pub struct Tenant {
     pub id: TenantId,
     /// For people.
     pub title: String,
+    /// Who gets mail about its webhooks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<MailAddress>,
     /// When it was added.
     pub created: Timestamp,
+    /// What a newer release wrote besides: nothing to us, and kept through our changes.
+    #[serde(flatten)]
+    pub unknown: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A configured receiver of a tenant.

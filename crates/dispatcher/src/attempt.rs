@@ -150,6 +150,7 @@ mod tests {
             run: 0,
             accepted: began,
             deferrals: 0,
+            replay: None,
         };
         let last = began + schedule.expires_after();
         check_in_time(&schedule, &delivery, last);

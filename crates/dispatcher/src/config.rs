@@ -71,6 +71,21 @@ pub struct Config {
     /// How long a drain waits for what is in flight.
     #[serde(with = "duration_text")]
     pub drain: Duration,
+    /// Of which attempts the headers are recorded.
+    pub record_headers: RecordHeaders,
+}
+
+/// Of which attempts the headers of request and response are recorded. Those of test events always are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordHeaders {
+    /// Of those that fail: successes, which are many, cost no more than before.
+    #[default]
+    Failures,
+    /// Of all.
+    All,
+    /// Of none.
+    None,
 }
 
 impl Default for Config {
@@ -95,6 +110,7 @@ impl Default for Config {
             commit_interval: Duration::from_millis(100),
             linger: Duration::from_millis(20),
             drain: Duration::from_secs(20),
+            record_headers: RecordHeaders::default(),
         }
     }
 }

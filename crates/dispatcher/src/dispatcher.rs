@@ -1,5 +1,6 @@
 //! Putting the parts together, and taking them down in order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use ringback_core::log::{Log, LogError};
 use ringback_core::schedule::Schedule;
 use ringback_core::secret::KeyRing;
 use ringback_core::time::{Clock, Timestamp};
-use ringback_core::topics::{Role, Topics};
+use ringback_core::topics::{Partition, Role, Topics};
 use ringback_log::directory::LiveDirectory;
 use ringback_telemetry::{ComponentHealth, Gauge as MetricGauge, Health, Metrics};
 use tokio::sync::Notify;
@@ -20,11 +21,14 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::intake::{self, GROUPS, Intake};
 use crate::lanes::Lanes;
-use crate::partition::Gauge;
+use crate::partition::{Gauge, Owned};
 use crate::rate::Share;
 use crate::send::{Http, Transport};
 use crate::settle::{Parts, Settler};
+use crate::watch::Watch;
 
+/// Name of the thread that watches what waits.
+const WATCH: &str = "dispatcher.watch";
 /// How often gauges are published.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How often who waits for current configuration looks for himself.
@@ -65,6 +69,8 @@ pub(crate) struct Shared<L: Log, T: Transport> {
     pub(crate) settler: Settler<L>,
     pub(crate) metrics: Metrics,
     pub(crate) runtime: tokio::runtime::Handle,
+    /// What is owned, for those who only look; some of it perhaps no longer.
+    partitions: Mutex<BTreeMap<Partition, Arc<Owned>>>,
     our_clock: Clock,
     clock: Arc<Mutex<LogClock>>,
     directory_news: Arc<Notify>,
@@ -135,6 +141,7 @@ impl<L: Log, T: Transport> Shared<L, T> {
             settler,
             metrics,
             runtime: tokio::runtime::Handle::current(),
+            partitions: Mutex::default(),
             our_clock,
             clock,
             directory_news,
@@ -199,6 +206,18 @@ impl<L: Log, T: Transport> Shared<L, T> {
         }
     }
 
+    /// A partition is ours from now on.
+    pub(crate) fn owns(&self, owned: Arc<Owned>) {
+        self.partitions.lock().insert(owned.partition, owned);
+    }
+
+    /// The partitions that are ours.
+    pub(crate) fn owned(&self) -> BTreeMap<Partition, Arc<Owned>> {
+        let mut partitions = self.partitions.lock();
+        partitions.retain(|_, owned| owned.is_owned());
+        partitions.clone()
+    }
+
     pub(crate) fn intake_ready(&self, group: &str) {
         if let Some((_, health)) = self.health.iter().find(|(name, _)| *name == group) {
             if self.directory.is_fresh() {
@@ -259,6 +278,12 @@ impl<L: Log, T: Transport> Dispatcher<L, T> {
                 .map_err(|error| StartError::Thread(group.name, error))?;
             dispatcher.threads.push(thread);
         }
+        let watch = Watch::new(log, shared.steady())?;
+        let thread = std::thread::Builder::new()
+            .name(WATCH.to_owned())
+            .spawn(move || watch.run(&shared, &stop))
+            .map_err(|error| StartError::Thread(WATCH, error))?;
+        dispatcher.threads.push(thread);
         Ok(dispatcher)
     }
 
@@ -282,7 +307,7 @@ impl<L: Log, T: Transport> Dispatcher<L, T> {
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
                 if thread.join().is_err() {
-                    tracing::error!("an intake thread panicked");
+                    tracing::error!("a thread of the dispatcher panicked");
                 }
             }
             shared.settler.flush(Duration::from_secs(5));

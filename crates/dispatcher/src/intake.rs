@@ -301,6 +301,10 @@ impl<L: Log, T: Transport> Taking<L, T> {
                 owned.dirty.store(true, Ordering::Release);
             }
             Routed::Deliveries(deliveries) => {
+                if is_begun_by(owned.role) {
+                    let count = deliveries.len() as u64;
+                    self.shared.metrics.add(Counter::Begun, &[], count);
+                }
                 for (job, parking) in deliveries {
                     match parking {
                         None => lanes::offer(&self.shared, job),
@@ -323,6 +327,11 @@ impl<L: Log, T: Transport> Taking<L, T> {
     }
 }
 
+/// Whether deliveries begin with the records of a topic; those of others were begun before.
+fn is_begun_by(role: Role) -> bool {
+    matches!(role, Role::Events(_) | Role::SystemEvents | Role::Replay)
+}
+
 /// Whether owning partitions of a topic is a share of the work, by which rate limits are divided.
 fn is_shared_by(role: Role) -> bool {
     matches!(role, Role::Events(_))
@@ -343,6 +352,7 @@ impl<L: Log, T: Transport> Handler for Taking<L, T> {
         self.shared.metrics.inc(Counter::Rebalances, &["assigned"]);
         let gauge = self.shared.gauge.clone();
         let owned = Owned::new(&assignment, spec.role, class, gauge);
+        self.shared.owns(owned.clone());
         let delay = self.shared.topics.delay(partition.topic);
         let taken = Taken {
             owned,
@@ -432,6 +442,13 @@ pub(crate) fn report<L: Log, T: Transport>(shared: &Shared<L, T>) {
     shared
         .metrics
         .set(MetricGauge::Lanes, &[], shared.lanes.active() as f64);
+    let (saturated, broken) = shared.lanes.strained();
+    for (gauge, count) in [
+        (MetricGauge::LanesSaturated, saturated),
+        (MetricGauge::BreakersOpen, broken),
+    ] {
+        shared.metrics.set(gauge, &[], count as f64);
+    }
     shared
         .metrics
         .set(MetricGauge::InFlight, &[], shared.lanes.in_flight() as f64);

@@ -194,6 +194,21 @@ impl Lanes {
         })
     }
 
+    /// How many lanes are saturated, and how many breakers are open. Each lane is looked at for a moment.
+    pub(crate) fn strained(&self) -> (usize, usize) {
+        let (mut saturated, mut broken) = (0, 0);
+        for part in &self.parts {
+            // Not both locks at a time, so that nobody waits for a part because of one lane.
+            let lanes: Vec<_> = part.lock().values().cloned().collect();
+            for lane in lanes {
+                let state = lane.lock();
+                saturated += usize::from(state.lane.is_saturated());
+                broken += usize::from(state.lane.is_broken());
+            }
+        }
+        (saturated, broken)
+    }
+
     /// Forgets lanes of which nothing is lost, in one part of the map: every lane is looked at about
     /// once a minute.
     pub(crate) fn sweep(&self, now: Timestamp) {

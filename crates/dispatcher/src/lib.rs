@@ -23,9 +23,11 @@ mod raw;
 mod route;
 mod send;
 mod settle;
+mod span;
 mod stepped;
+mod watch;
 
-pub use config::Config;
+pub use config::{Config, RecordHeaders};
 pub use dispatcher::{Dispatcher, Environment, StartError};
-pub use send::{Http, Sent, Transport, Unsendable};
+pub use send::{Exchanged, Http, Sent, Transport, Unsendable};
 pub use stepped::Stepped;

@@ -103,6 +103,7 @@ fn route_event(record: &Record<'_>, owned: &Arc<Owned>, directory: &LiveDirector
             run: 0,
             accepted: record.appended,
             deferrals: 0,
+            replay: None,
         };
         let parking = problem.clone().map(|detail| Parking {
             reason: Reason::Undeliverable,

@@ -25,6 +25,7 @@ use crate::partition::Work;
 use crate::raw::RawRecord;
 use crate::route::{Job, Parking};
 use crate::send::Sent;
+use crate::span;
 
 /// Waits between tries of a failed append, doubling.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -78,7 +79,7 @@ enum Content {
     /// An attempt record, as JSON.
     Attempt(Bytes),
     /// A delivery that goes on elsewhere, with its reason when it is parked.
-    Delivery(Delivery, Option<Parking>),
+    Delivery(Box<Delivery>, Option<Parking>),
     /// A record that cannot be read, as it was.
     Raw(Arc<RawRecord>),
 }
@@ -198,6 +199,10 @@ impl<L: Log> Settler<L> {
         let Job { work, delivery, .. } = job;
         let goes_on = self.goes_on(&delivery, next);
         let held = work.owned.hold();
+        let (request_headers, response_headers) = match sent.headers {
+            Some(headers) => (Some(headers.request), headers.response),
+            None => (None, None),
+        };
         let mut attempt = Attempt {
             version: VERSION,
             event: delivery.event.id,
@@ -219,12 +224,25 @@ impl<L: Log> Settler<L> {
             late: false,
             dispatcher: self.name.clone(),
             trace: delivery.event.traceparent.clone(),
+            next_at: None,
+            request_headers,
+            response_headers,
+            subject: delivery.event.subject.clone(),
+            replay: delivery.replay,
         };
         if held.is_none() {
             // The partition was taken away in the meantime: its new owner decides what comes next.
             attempt.late = true;
             self.metrics.inc(Counter::LateResults, &[]);
         }
+        if let Some((_, role, None)) = &goes_on {
+            let delay = self
+                .topics
+                .find(*role)
+                .map(|topic| self.topics.delay(topic));
+            attempt.next_at = delay.map(|delay| ended + delay);
+        }
+        span::record(&delivery, &webhook, &attempt, ended);
         let records = 1 + usize::from(goes_on.is_some() && held.is_some());
         // A late result settles nothing: its count never gets to zero.
         let never = usize::from(held.is_none());
@@ -376,7 +394,7 @@ impl<L: Log> Settler<L> {
         let key = parking
             .is_some()
             .then(|| delivery.webhook.as_hyphenated().to_string());
-        let content = Content::Delivery(delivery, parking);
+        let content = Content::Delivery(Box::new(delivery), parking);
         self.append(Pending {
             handed: micros(&self.our_clock),
             settling: settling.clone(),

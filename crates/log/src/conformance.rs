@@ -29,10 +29,10 @@ pub use self::append::{
 };
 pub use self::configuration::{
     compare_and_set_loses_no_update, compare_and_set_needs_the_revision,
-    follower_reaches_the_end_and_follows,
+    follower_reaches_the_end_and_follows, what_is_told_of_a_change_is_there_with_it,
 };
 pub use self::consume::{
-    a_failed_commit_is_told, close_asks_until_nothing_is_in_flight,
+    a_failed_commit_is_told, a_group_is_seen_from_outside, close_asks_until_nothing_is_in_flight,
     close_ends_when_the_time_is_over, commits_come_back_with_their_metadata,
     every_record_once_from_the_earliest, groups_are_independent,
     no_room_holds_records_without_ending_the_wait, waker_ends_the_wait,
@@ -92,10 +92,12 @@ pub fn promises<L: Log>() -> Vec<Promise<L>> {
         a_failed_commit_is_told,
         what_was_not_committed_is_read_again,
         groups_are_independent,
+        a_group_is_seen_from_outside,
         close_asks_until_nothing_is_in_flight,
         close_ends_when_the_time_is_over,
         follower_reaches_the_end_and_follows,
         compare_and_set_needs_the_revision,
         compare_and_set_loses_no_update,
+        what_is_told_of_a_change_is_there_with_it,
     ]
 }

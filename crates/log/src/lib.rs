@@ -10,6 +10,7 @@ pub mod local;
 pub mod moving;
 pub mod secret_file;
 pub mod sim;
+pub mod uses;
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

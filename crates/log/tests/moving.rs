@@ -116,7 +116,7 @@ fn moved(seed: u64, faults: Chances, kills: &[usize]) {
         again <= repeated,
         "{again} duplicates, of which {repeated} have a cause"
     );
-    for role in [Role::Tenants, Role::Webhooks, Role::Accounts, Role::Health] {
+    for role in [Role::Tenants, Role::Webhooks, Role::Tokens, Role::Health] {
         assert_eq!(newest(&source.log, role), newest(&log, role), "{role:?}");
     }
     for role in [Role::Parked, Role::Attempts, Role::Replay] {

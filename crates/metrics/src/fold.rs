@@ -119,6 +119,7 @@ impl Fold {
                 true => "it is disabled, but was still sent to".to_owned(),
                 false => decision.reason,
             },
+            figures: counted.window.figures(policy, at),
         })
     }
 
@@ -205,10 +206,15 @@ mod tests {
             status: Some(if succeeded { 200 } else { 500 }),
             error: None,
             response: None,
+            next_at: None,
+            request_headers: None,
+            response_headers: None,
             next: if succeeded { DELIVERED } else { "retry.32s" }.to_owned(),
             late: false,
             dispatcher: "d".to_owned(),
             trace: None,
+            subject: None,
+            replay: None,
         }
     }
 

@@ -188,7 +188,7 @@ impl<L: Log> Service<L> {
                 value: Some(&value),
             })?;
             let name = name_of(&self.directory, verdict.webhook);
-            match verdict.notice(name.as_deref()) {
+            match verdict.notice(name).event() {
                 Ok(notice) => {
                     let mut buf = HeaderBuf::default();
                     buf.push_event(&notice);

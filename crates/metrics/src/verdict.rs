@@ -1,15 +1,11 @@
 //! A verdict on its way into the log: the record that dispatchers obey, and the notice that people
 //! and programs can subscribe to.
 
-use bytes::Bytes;
-use ringback_core::event::{Event, EventName, InvalidEvent, Source, Subject, TenantId, derive_id};
-use ringback_core::health::{HEALTH_VERSION, Health, State};
+use ringback_core::event::TenantId;
+use ringback_core::health::{Figures, HEALTH_VERSION, Health, State};
+use ringback_core::notice::{About, Notice};
 use ringback_core::time::Timestamp;
-use serde_json::json;
 use uuid::Uuid;
-
-/// Source of the notices.
-const SOURCE: &str = "ringback";
 
 /// A changed verdict.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,6 +16,7 @@ pub struct Verdict {
     pub(crate) state: State,
     pub(crate) since: Timestamp,
     pub(crate) reason: String,
+    pub(crate) figures: Figures,
 }
 
 impl Verdict {
@@ -33,38 +30,23 @@ impl Verdict {
             state: self.state,
             since: self.since,
             reason: self.reason.clone(),
+            figures: Some(self.figures),
         }
     }
 
-    /// The notice for `events.system`. The same verdict has the same id, however often a crash
-    /// makes it be announced.
-    pub(crate) fn notice(&self, name: Option<&str>) -> Result<Event, InvalidEvent> {
-        let kind = match self.state {
-            State::Healthy => "webhook.recovered",
-            State::Failing => "webhook.failing",
-            State::Disabled => "webhook.disabled",
-        };
-        let source = Source::parse(SOURCE)?;
-        let (webhook, generation) = (self.webhook, self.generation);
-        let identity = format!("{webhook}/{generation}/{kind}/{}", self.since);
-        let data = json!({
-            "webhook": webhook,
-            "name": name,
-            "generation": generation,
-            "state": self.state,
-            "reason": self.reason,
-        });
-        Ok(Event {
-            id: derive_id(&self.tenant, &source, &identity),
-            name: EventName::parse(kind)?,
-            time: self.since,
+    /// The notice for `events.system`.
+    pub(crate) fn notice(&self, name: Option<String>) -> Notice {
+        Notice {
             tenant: self.tenant.clone(),
-            source,
-            subject: Some(Subject::parse(&format!("webhook/{webhook}"))?),
-            data: Bytes::from(data.to_string()),
-            backfill: false,
-            traceparent: None,
-        })
+            since: self.since,
+            about: About {
+                webhook: self.webhook,
+                name,
+                generation: self.generation,
+                state: self.state,
+                reason: self.reason.clone(),
+            },
+        }
     }
 }
 
@@ -73,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notices_are_events_with_stable_ids() {
+    fn record_and_notice_say_the_same() {
         let verdict = Verdict {
             webhook: Uuid::from_u128(7),
             tenant: TenantId::parse("acme").unwrap(),
@@ -81,15 +63,12 @@ mod tests {
             state: State::Disabled,
             since: Timestamp::from_millis(5),
             reason: "all of 12 attempts failed".to_owned(),
+            figures: Figures::default(),
         };
-        let notice = verdict.notice(Some("cdr")).unwrap();
-        assert_eq!(notice.name.as_str(), "webhook.disabled");
-        assert_eq!(notice.id, verdict.notice(None).unwrap().id);
-        let later = Verdict {
-            generation: 3,
-            ..verdict.clone()
-        };
-        assert_ne!(notice.id, later.notice(None).unwrap().id);
-        assert!(verdict.record().disables(2) && !verdict.record().disables(3));
+        let (record, notice) = (verdict.record(), verdict.notice(None));
+        assert!(record.disables(2) && !record.disables(3));
+        assert_eq!(notice.since, record.since);
+        assert_eq!(notice.about.state, record.state);
+        assert_eq!(notice.about.reason, record.reason);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ringback_core::event::TenantId;
 use ringback_core::time::duration_text;
+use ringback_server::TlsConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::mapping::{MappingConfig, Records};
@@ -36,6 +37,13 @@ pub struct Config {
     /// After how long without acknowledgement an event counts as not accepted.
     #[serde(with = "duration_text")]
     pub append_timeout: Duration,
+    /// Most events per second that a tenant hands in; 0 for as many as it likes. Each producer counts
+    /// for itself.
+    pub tenant_rate: u32,
+    /// Most events of a tenant at once, after a rest.
+    pub tenant_burst: u32,
+    /// Its certificate, when it speaks TLS.
+    pub tls: TlsConfig,
     /// Topics of foreign records that are made events.
     pub raw: Vec<RawConfig>,
 }
@@ -76,6 +84,9 @@ impl Default for Config {
             body_timeout: Duration::from_secs(30),
             linger: Duration::from_millis(1),
             append_timeout: Duration::from_secs(10),
+            tenant_rate: 0,
+            tenant_burst: 10_000,
+            tls: TlsConfig::default(),
             raw: Vec::new(),
         }
     }
@@ -114,6 +125,12 @@ impl Config {
             self.linger <= Duration::from_secs(1),
             "linger: use at most 1s",
         );
+        need(
+            self.tenant_burst >= self.tenant_rate,
+            "tenant_burst: use at least ingest.tenant_rate",
+        );
+        let tls = self.tls.problems().into_iter();
+        problems.extend(tls.map(|problem| format!("tls.{problem}")));
         let mut seen = HashSet::new();
         for raw in &self.raw {
             let source = &raw.source;

@@ -9,7 +9,9 @@ use ringback_core::log::{
     Append, AppendError, Appended, Appender, AppenderOptions, Completion, Log, LogError,
 };
 use ringback_core::record::HeaderBuf;
+use ringback_core::time::Clock;
 use ringback_core::topics::{Role, Topics};
+use ringback_telemetry::traces::{self, Accepting};
 use tokio::sync::oneshot;
 
 /// How long a publish waits for room in the queue in front of the log.
@@ -60,6 +62,7 @@ pub enum PublishError {
 pub struct Publisher<L: Log> {
     appender: L::Appender<Replies>,
     topics: Arc<Topics>,
+    clock: Clock,
     internal: bool,
 }
 
@@ -84,6 +87,7 @@ impl<L: Log> Publisher<L> {
         Ok(Self {
             appender: log.appender(options, Replies)?,
             topics: log.topics().clone(),
+            clock: ringback_log::system_clock(),
             internal: false,
         })
     }
@@ -98,23 +102,35 @@ impl<L: Log> Publisher<L> {
     }
 
     /// Publishes an event; returns when the log has acknowledged it.
-    pub async fn publish(&self, event: Event) -> Result<Appended, PublishError> {
+    pub async fn publish(&self, mut event: Event) -> Result<Appended, PublishError> {
+        let traced = self.traced(&mut event);
         let waiting = self.hand_over(&event, &mut { QUEUE_WAIT_MAX }).await;
-        finish(&event, waiting).await
+        self.finish(&event, waiting, traced).await
     }
 
-    /// Publishes events side by side; returns when every one has ended, in their order.
-    pub async fn publish_batch(&self, events: &[Event]) -> Vec<Result<Appended, PublishError>> {
+    /// Publishes events side by side; returns when every one has ended, in their order. Each is given
+    /// its place in its trace.
+    pub async fn publish_batch(&self, events: &mut [Event]) -> Vec<Result<Appended, PublishError>> {
         let mut patience = QUEUE_WAIT_MAX;
         let mut waiting = Vec::with_capacity(events.len());
-        for event in events {
-            waiting.push(self.hand_over(event, &mut patience).await);
+        for event in &mut *events {
+            let traced = self.traced(event);
+            waiting.push((self.hand_over(event, &mut patience).await, traced));
         }
         let mut results = Vec::with_capacity(events.len());
-        for (event, waiting) in events.iter().zip(waiting) {
-            results.push(finish(event, waiting).await);
+        for (event, (waiting, traced)) in events.iter().zip(waiting) {
+            results.push(self.finish(event, waiting, traced).await);
         }
         results
+    }
+
+    fn traced(&self, event: &mut Event) -> Option<Accepting> {
+        traces::accepting(event, || self.clock.now())
+    }
+
+    /// Where else something is appended that nobody waits for.
+    pub(crate) fn appender(&self) -> &L::Appender<Replies> {
+        &self.appender
     }
 
     /// Hands an event to the log, waiting while its queue is full for at most `patience`. What was
@@ -171,23 +187,35 @@ impl<L: Log> Publisher<L> {
             }
         }
     }
+
+    async fn finish(
+        &self,
+        event: &Event,
+        waiting: Result<Waiting, PublishError>,
+        traced: Option<Accepting>,
+    ) -> Result<Appended, PublishError> {
+        let result = match waiting {
+            // A dropped reply is an append that nobody will finish: not acknowledged.
+            Ok(waiting) => waiting
+                .await
+                .unwrap_or_else(|_| {
+                    Err(AppendError::Unavailable {
+                        topic: format!("events.{}", Family::of(event.name.as_str())),
+                        reason: "the log was closed".to_owned(),
+                    })
+                })
+                .map_err(|error| publish_error(event, error)),
+            Err(error) => Err(error),
+        };
+        if let Some(traced) = traced {
+            let error = result.as_ref().err().map(ToString::to_string);
+            traced.ended(event, self.clock.now(), error);
+        }
+        result
+    }
 }
 
 type Waiting = oneshot::Receiver<Result<Appended, AppendError>>;
-
-async fn finish(
-    event: &Event,
-    waiting: Result<Waiting, PublishError>,
-) -> Result<Appended, PublishError> {
-    // A dropped reply is an append that nobody will finish: not acknowledged.
-    let ended = waiting?.await.unwrap_or_else(|_| {
-        Err(AppendError::Unavailable {
-            topic: format!("events.{}", Family::of(event.name.as_str())),
-            reason: "the log was closed".to_owned(),
-        })
-    });
-    ended.map_err(|error| publish_error(event, error))
-}
 
 fn publish_error(event: &Event, error: AppendError) -> PublishError {
     match error {

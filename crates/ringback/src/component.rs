@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringback_admin::mail::Courier;
 use ringback_admin::{AdminState, Projecting, Projection};
 use ringback_core::log::Log;
+use ringback_core::redaction::Redaction;
 use ringback_core::secret::KeyRing;
 use ringback_core::time::duration_label;
 use ringback_core::topics::{Role, Topics, retired_tiers};
@@ -14,17 +16,23 @@ use ringback_log::kafka::KafkaLog;
 use ringback_log::local::{LocalLog, LocalOptions};
 use ringback_metrics::MetricsService;
 use ringback_producer::{IngestState, RawIntake};
-use ringback_telemetry::{Health, Metrics};
+use ringback_server::{Tls, TlsConfig};
+use ringback_telemetry::traces::Recording;
+use ringback_telemetry::{Health, Metrics, Needed};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Engine};
 use crate::failure::Failure;
+use crate::http;
+use crate::kafka_metrics;
 use crate::moved::refuse_moved;
 
 /// How long servers may take to finish the requests they have.
 const SERVER_GRACE: Duration = Duration::from_secs(10);
+/// The same for who asks how it goes, when everything else has ended.
+const TELEMETRY_GRACE: Duration = Duration::from_secs(1);
 
 /// Which components a process runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,12 +104,27 @@ pub(crate) async fn run_until_signal(
 pub(crate) struct Running {
     pub(crate) addresses: Addresses,
     pub(crate) metrics: Metrics,
+    health: Health,
     shutdown: CancellationToken,
-    servers: Vec<JoinHandle<std::io::Result<()>>>,
+    servers: Vec<Server>,
+    telemetry: Telemetry,
     raw: Option<RawIntake>,
     dispatcher: Option<AnyDispatcher>,
     metrics_service: Option<MetricsService>,
     projecting: Option<Projecting>,
+    courier: Option<Courier>,
+    /// The last to go: what drains is recorded too.
+    traces: Recording,
+    /// Looks at the clients of Kafka until the end.
+    watching: Option<JoinHandle<()>>,
+}
+
+type Server = JoinHandle<std::io::Result<()>>;
+
+/// The server of metrics and health, which outlives all others.
+struct Telemetry {
+    server: Server,
+    shutdown: CancellationToken,
 }
 
 enum AnyDispatcher {
@@ -136,7 +159,12 @@ impl Running {
                 let names = blocking(move || KafkaLog::existing_topics(&asked)).await?;
                 let topics = table(&config, &names);
                 let log = blocking(move || KafkaLog::open(kafka, topics)).await?;
-                Self::start_on(log, config, components, AnyDispatcher::Kafka).await
+                let watched = log.clone();
+                let wrap = AnyDispatcher::Kafka;
+                let mut running = Self::start_on(log, config, components, wrap).await?;
+                let watching = kafka_metrics::watch(watched, running.metrics.clone());
+                running.watching = Some(tokio::spawn(watching));
+                Ok(running)
             }
         }
     }
@@ -150,22 +178,32 @@ impl Running {
         let keys = config.key_ring()?;
         prepare_topics(&log, components.admin).await?;
         let (metrics, health) = (Metrics::new(), Health::new());
-        let shutdown = CancellationToken::new();
+        let traces = record_traces(&config, components, metrics.clone()).await?;
+        let (listener, address) = listen(&config.telemetry.listen, "telemetry.listen").await?;
+        let ended = CancellationToken::new();
+        let server =
+            ringback_telemetry::serve(listener, metrics.clone(), health.clone(), ended.clone());
         let mut running = Self {
-            addresses: Addresses::default(),
+            addresses: Addresses {
+                telemetry: Some(address),
+                ..Addresses::default()
+            },
             metrics: metrics.clone(),
-            shutdown: shutdown.clone(),
+            health: health.clone(),
+            shutdown: CancellationToken::new(),
             servers: Vec::new(),
+            telemetry: Telemetry {
+                server: tokio::spawn(server),
+                shutdown: ended,
+            },
             raw: None,
             dispatcher: None,
             metrics_service: None,
             projecting: None,
+            courier: None,
+            traces,
+            watching: None,
         };
-        let (listener, address) = listen(&config.telemetry.listen, "telemetry.listen").await?;
-        running.addresses.telemetry = Some(address);
-        let server =
-            ringback_telemetry::serve(listener, metrics.clone(), health.clone(), shutdown.clone());
-        running.servers.push(tokio::spawn(server));
         if components.producer || components.admin {
             running
                 .start_servers(&log, &config, components, keys.clone(), &health)
@@ -204,15 +242,21 @@ impl Running {
         keys: KeyRing,
         health: &Health,
     ) -> Result<(), Failure> {
-        let mut roles = vec![Role::Tenants, Role::Webhooks, Role::Accounts];
-        if components.admin {
-            // Only who shows verdicts needs them, and may read them.
-            roles.push(Role::Health);
-        }
-        let directory = Arc::new(LiveDirectory::start(log, &roles, || {}).map_err(Failure::new)?);
+        let roles: &[Role] = match components.admin {
+            // Verdicts and replays are for who shows them, and may read them.
+            true => &ringback_admin::ROLES,
+            false => &[Role::Tenants, Role::Webhooks, Role::Tokens],
+        };
+        let directory = Arc::new(LiveDirectory::start(log, roles, || {}).map_err(Failure::new)?);
         let watched = Arc::downgrade(&directory);
-        // Readiness of the servers; they check freshness themselves at every request.
-        health.ask("directory", move || {
+        // Readiness of the servers; they check freshness themselves at every request. Without the log
+        // the ingest can take nothing, while the administration shows what it knows and says what is
+        // wrong.
+        let needed = match components.producer {
+            true => Needed::Always,
+            false => Needed::Once,
+        };
+        health.ask("directory", needed, move || {
             let directory = watched.upgrade().ok_or("it is stopping")?;
             match (directory.is_fresh(), directory.age()) {
                 (true, _) => Ok(()),
@@ -225,6 +269,7 @@ impl Running {
         });
         if components.producer {
             let (listener, address) = listen(&config.ingest.listen, "ingest.listen").await?;
+            let (tls, address) = self.tls("ingest", &config.ingest.tls, address).await?;
             self.addresses.ingest = Some(address);
             let state = IngestState::new(
                 log,
@@ -234,7 +279,7 @@ impl Running {
                 self.metrics.clone(),
             )
             .map_err(Failure::new)?;
-            let server = ringback_producer::serve(listener, state, self.shutdown.clone());
+            let server = ringback_producer::serve(listener, state, tls, self.shutdown.clone());
             self.servers.push(tokio::spawn(server));
             let (tenants, metrics) = (directory.clone(), self.metrics.clone());
             self.raw = RawIntake::start(log, tenants, &config.ingest, metrics, health)
@@ -242,10 +287,17 @@ impl Running {
         }
         if components.admin {
             let (listener, address) = listen(&config.admin.listen, "admin.listen").await?;
+            let (tls, address) = self.tls("admin", &config.admin.tls, address).await?;
             self.addresses.admin = Some(address);
             let mut admin = config.admin.clone();
             admin.reach = config.dispatcher.reach();
             admin.lookup = config.dispatcher.lookup();
+            admin.policy = config.metrics.policy;
+            let (noticing, settings) = (log.clone(), admin.clone());
+            let (names, counts) = (directory.clone(), self.metrics.clone());
+            let clock = ringback_log::system_clock();
+            let courier = move || Courier::start(&noticing, names, &settings, counts, clock);
+            self.courier = blocking(courier).await?;
             let state = AdminState::new(log.clone(), directory, keys, admin, self.metrics.clone())
                 .map_err(Failure::new)?;
             let dir = config.log.local.dir.join("projection");
@@ -254,34 +306,54 @@ impl Running {
                 Engine::Local => "local".to_owned(),
                 Engine::Kafka => format!("kafka {}", config.topics.prefix),
             };
-            let of = &config.admin.projection;
-            if let Some(projection) = Projection::new(of, &name, &dir, clock) {
+            let mut of = config.admin.projection.clone();
+            of.redaction = Redaction::new(&config.admin.redact);
+            if let Some(projection) = Projection::new(&of, &name, &dir, clock) {
                 let (log, started) = (log.clone(), projection.clone());
-                self.projecting = Some(blocking(move || started.start(&log)).await?);
+                let metrics = self.metrics.clone();
+                self.projecting = Some(blocking(move || started.start(&log, &metrics)).await?);
                 state.show(projection);
             }
-            let server = ringback_admin::serve(listener, state, self.shutdown.clone());
+            let server = ringback_admin::serve(listener, state, tls, self.shutdown.clone());
             self.servers.push(tokio::spawn(server));
         }
         Ok(())
     }
 
+    /// The TLS of a server, and its address with it.
+    async fn tls(
+        &self,
+        server: &'static str,
+        config: &TlsConfig,
+        address: String,
+    ) -> Result<(Option<Tls>, String), Failure> {
+        let (config, metrics) = (config.clone(), self.metrics.clone());
+        let clock = ringback_log::system_clock();
+        let tls = blocking(move || {
+            Tls::open(server, &config, clock, metrics)
+                .map_err(|error| format!("{server}.tls: {error}"))
+        })
+        .await?;
+        let address = match &tls {
+            Some(_) => address.replacen("http://", "https://", 1),
+            None => address,
+        };
+        Ok((tls, address))
+    }
+
     /// Stops taking events in, lets the servers and the dispatcher finish what they have, commits.
     pub(crate) async fn drain(self) {
+        self.health.drain();
         self.shutdown.cancel();
         for server in self.servers {
-            match tokio::time::timeout(SERVER_GRACE, server).await {
-                Ok(Ok(Ok(()))) => {}
-                Ok(Ok(Err(error))) => tracing::error!(%error, "a server ended"),
-                Ok(Err(error)) => tracing::error!(%error, "a server panicked"),
-                Err(_) => tracing::warn!("a server did not finish its requests in time"),
-            }
+            finish(server, SERVER_GRACE).await;
         }
         if let Some(raw) = self.raw {
             raw.drain().await;
         }
-        if let Err(error) = tokio::task::spawn_blocking(move || drop(self.projecting)).await {
-            tracing::error!(%error, "ending the projection");
+        let readers = (self.projecting, self.courier);
+        if let Err(error) = tokio::task::spawn_blocking(move || drop(readers)).await {
+            tracing::error!(%error, "ending the projection, or mail");
         }
         match self.dispatcher {
             Some(AnyDispatcher::Local(dispatcher)) => dispatcher.drain().await,
@@ -294,7 +366,49 @@ impl Running {
         {
             tracing::error!(%error, "draining metrics");
         }
+        let traces = self.traces;
+        if let Err(error) = tokio::task::spawn_blocking(move || drop(traces)).await {
+            tracing::error!(%error, "sending the last spans");
+        }
+        if let Some(watching) = self.watching {
+            watching.abort();
+        }
+        self.telemetry.shutdown.cancel();
+        finish(self.telemetry.server, TELEMETRY_GRACE).await;
     }
+}
+
+/// Waits for a server that was told to end.
+async fn finish(server: Server, grace: Duration) {
+    match tokio::time::timeout(grace, server).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => tracing::error!(%error, "a server ended"),
+        Ok(Err(error)) => tracing::error!(%error, "a server panicked"),
+        Err(_) => tracing::warn!("a server did not finish its requests in time"),
+    }
+}
+
+/// Records traces, if that is configured, under the name of what runs here.
+async fn record_traces(
+    config: &Config,
+    components: Components,
+    metrics: Metrics,
+) -> Result<Recording, Failure> {
+    let service = match components {
+        Components::PRODUCER => "ringback-producer",
+        Components::DISPATCHER => "ringback-dispatcher",
+        Components::METRICS => "ringback-metrics",
+        Components::ADMIN => "ringback-admin",
+        _ => "ringback",
+    };
+    let (traces, name) = (config.telemetry.traces.clone(), &config.dispatcher.name);
+    let instance = match name.is_empty() {
+        true => std::process::id().to_string(),
+        false => name.clone(),
+    };
+    // Its client is made by a library that leaves the choice of cryptography to us.
+    http::choose_cryptography();
+    blocking(move || ringback_telemetry::traces::record(&traces, service, &instance, metrics)).await
 }
 
 /// The table of topics for this configuration and a log that has topics with these names.
@@ -355,7 +469,7 @@ pub(crate) async fn blocking<R: Send + 'static, E: std::fmt::Display + Send + 's
 }
 
 /// Completes at the next SIGINT or SIGTERM; listens from the moment it is called.
-fn signals() -> Result<impl Future<Output = ()>, Failure> {
+pub(crate) fn signals() -> Result<impl Future<Output = ()>, Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let failed = |error| Failure::new(format!("listening for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -367,3 +481,6 @@ fn signals() -> Result<impl Future<Output = ()>, Failure> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

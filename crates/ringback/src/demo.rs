@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::component::{Components, Running};
+use crate::component::{Components, Running, signals};
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::http::Trust;
 use crate::listen::{Behaviour, Receiver, Request};
 use crate::send::{Ingest, Mapping, Pace, Report, send_all};
 use crate::{http, out, up};
@@ -61,6 +62,9 @@ pub(crate) struct DemoArgs {
     /// Log what the components do, as in `ringback up`
     #[arg(long)]
     verbose: bool,
+    /// Go on running at the end, to look around in the portal, until Ctrl-C
+    #[arg(long)]
+    stay: bool,
 }
 
 /// Runs the tour; success only when every id arrived.
@@ -87,6 +91,12 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
         tiers.join(", ")
     );
     let running = Running::start(config, Components::ALL).await?;
+    let admin = running.addresses.admin.clone().unwrap_or_default();
+    out!("Portal     {admin}/portal/sign-in?with=token");
+    out!(
+        "Sign in    with the token in {}\n",
+        dir.path().join(up::OPERATOR_TOKEN_FILE).display()
+    );
     let (mut tour, token) = Tour::start(&running, token).await?;
 
     out!("1. A tenant with two webhooks: CDR Events (a preset) and one for call.*");
@@ -142,7 +152,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
         .await?;
     out!(
         "   ringback replay acme cdr --all: {} sent again, as a new run\n",
-        replayed["replayed"]
+        replayed["replay"]["sent"]
     );
     let mut all = sent + more + last;
     tour.arrived(all).await?;
@@ -174,8 +184,13 @@ pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
         enabled["generation"]
     );
 
+    let took = began.elapsed();
+    if args.stay {
+        out!("All of this is in the portal: {admin}/portal/. Ctrl-C ends it.\n");
+        signals()?.await;
+    }
     running.drain().await;
-    tour.books(all, began.elapsed())
+    tour.books(all, took)
 }
 
 fn demo_config(dir: &Path, verbose: bool) -> Result<Config, Failure> {
@@ -325,7 +340,13 @@ impl Tour {
             .tempfile()
             .and_then(|file| std::fs::write(file.path(), lines).map(|()| file))
             .map_err(|error| Failure::new(format!("writing the recorded lines: {error}")))?;
-        let ingest = Ingest::new(&self.ingest, token.clone(), false, PATIENCE)?;
+        let ingest = Ingest::new(
+            &self.ingest,
+            &Trust::default(),
+            token.clone(),
+            false,
+            PATIENCE,
+        )?;
         let files = vec![file.path().to_path_buf()];
         let mapping = Mapping::parse(mapping)?;
         let report = send_all(files, mapping, ingest, Pace::default(), Report::quiet()).await?;
@@ -479,7 +500,7 @@ impl Tour {
         while self.delivered.len() < count {
             let form = json!({ "reason": "disabled" });
             let answer = self.api("POST", "webhooks/calls/replay", form).await?;
-            replayed += answer["replayed"].as_u64().unwrap_or(0);
+            replayed += answer["replay"]["sent"].as_u64().unwrap_or(0);
             if Instant::now() > deadline {
                 return Err(Failure::new(
                     "what was parked did not arrive after its replay",
@@ -517,7 +538,9 @@ impl Tour {
                 "{delivered} of {accepted} events arrived"
             )));
         }
-        out!("\nEvery event arrived. Next: `cargo run --release -- up` and what it prints.");
+        out!(
+            "\nEvery event arrived. Next: `cargo run --release -- up` and what it prints; `demo --stay` leaves the portal open."
+        );
         Ok(())
     }
 }

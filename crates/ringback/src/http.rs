@@ -1,17 +1,107 @@
 //! The HTTP client of the command line's tools.
 
 use std::error::Error as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use reqwest::Certificate;
+use rustls::{CertificateError, Error};
 
 use crate::failure::Failure;
 
-/// A client; loopback and the operator's own machines are never reached through a proxy.
+/// Whose certificates are trusted.
+#[derive(Args, Clone, Default)]
+pub(crate) struct Trust {
+    /// PEM file of the only authorities that the server's certificate may come from [default: those of
+    /// the system]
+    #[arg(long, env = "RINGBACK_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+impl Trust {
+    /// A client; loopback and the operator's own machines are never reached through a proxy.
+    pub(crate) fn client(&self) -> Result<reqwest::Client, Failure> {
+        choose_cryptography();
+        let mut builder = reqwest::Client::builder().no_proxy();
+        if let Some(authorities) = self.authorities()? {
+            builder = builder.tls_certs_only(authorities);
+        }
+        builder
+            .build()
+            .map_err(|error| Failure::new(format!("making the HTTP client: {}", describe(&error))))
+    }
+
+    fn authorities(&self) -> Result<Option<Vec<Certificate>>, Failure> {
+        // As an environment has it that means to set nothing.
+        let Some(path) = self.ca.as_ref().filter(|path| !path.as_os_str().is_empty()) else {
+            return Ok(None);
+        };
+        let unusable = |reason: &str| {
+            let path = path.display();
+            Failure::usage(format!(
+                "the authorities in {path} (--ca, RINGBACK_CA) cannot be used: {reason}"
+            ))
+        };
+        let pem = std::fs::read(path).map_err(|error| unusable(&error.to_string()))?;
+        match Certificate::from_pem_bundle(&pem) {
+            Ok(authorities) if !authorities.is_empty() => Ok(Some(authorities)),
+            Ok(_) => Err(unusable("there is no certificate in PEM in it")),
+            // The wrong file may hold a key: nothing of it is repeated.
+            Err(_) => Err(unusable("a certificate in it is damaged")),
+        }
+    }
+}
+
+/// A client that trusts whom the system trusts.
 pub(crate) fn client() -> Result<reqwest::Client, Failure> {
-    // Somebody else in this process may have chosen a provider before; either will do.
+    Trust::default().client()
+}
+
+/// Why a server's certificate is not trusted, and what to do about it.
+pub(crate) fn distrust(error: &reqwest::Error) -> Option<&'static str> {
+    let Some(Error::InvalidCertificate(reason)) = tls_error(error) else {
+        return None;
+    };
+    Some(match reason {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "its certificate is not from an authority that is trusted here; name the authority's certificate (PEM) with --ca or RINGBACK_CA"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another name; use a name in the address that the certificate has"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired; it has to be renewed there"
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet; are the clocks right?"
+        }
+        _ => "its certificate is not accepted",
+    })
+}
+
+/// The error of TLS among the causes, which I/O errors wrap, and each other.
+pub(crate) fn tls_error(error: &reqwest::Error) -> Option<&Error> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(tls) = error.downcast_ref::<Error>() {
+            return Some(tls);
+        }
+        let mut io = error.downcast_ref::<std::io::Error>();
+        while let Some(inner) = io.and_then(|io| io.get_ref()) {
+            if let Some(tls) = inner.downcast_ref::<Error>() {
+                return Some(tls);
+            }
+            io = inner.downcast_ref::<std::io::Error>();
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// Chooses what TLS is made with, for the process.
+pub(crate) fn choose_cryptography() {
+    // Somebody else may have chosen before; either will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .no_proxy()
-        .build()
-        .map_err(|error| Failure::new(format!("making the HTTP client: {}", describe(&error))))
 }
 
 /// An error with its causes.

@@ -9,7 +9,10 @@ mod demo;
 mod doctor;
 mod failure;
 mod http;
+mod inventory;
+mod kafka_metrics;
 mod listen;
+mod manual;
 mod moved;
 mod output;
 mod relocate;
@@ -30,11 +33,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Delivers what happens in a PBX to the webhooks of its tenants.
 #[derive(Parser)]
-#[command(name = "ringback", version, propagate_version = true)]
+#[command(name = "ringback", version, propagate_version = true, after_help = EXIT)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+/// What scripts go by.
+const EXIT: &str = "\
+Exit status: 0 done; 1 the answer is no, or a check failed; 64 wrong usage or configuration; 69 what is
+needed does not answer; 75 it may work later; 77 not with this token.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -56,6 +64,8 @@ enum Command {
     Listen(listen::ListenArgs),
     /// Checks configuration and topics, and says exactly what differs
     Doctor(doctor::DoctorArgs),
+    /// Every metric: name, type, labels, meaning
+    MetricsInventory(inventory::InventoryArgs),
     /// Shows the effective configuration as TOML, secrets hidden
     Config(ConfigArgs),
     /// Tenants
@@ -67,9 +77,15 @@ enum Command {
     /// Tokens for publishing events
     #[command(subcommand)]
     Token(cli::TokenCommand),
+    /// Accounts of people, who sign in to the administration
+    #[command(subcommand)]
+    Account(cli::AccountCommand),
     /// What was sent, and what came back
     #[command(subcommand)]
     Attempts(cli::AttemptsCommand),
+    /// Who changed what
+    #[command(subcommand)]
+    Audit(cli::AuditCommand),
     /// What ended without success, and can be replayed
     #[command(subcommand)]
     Parked(cli::ParkedCommand),
@@ -78,10 +94,19 @@ enum Command {
     Projection(cli::ProjectionCommand),
     /// Sends parked deliveries again, as a new run
     Replay(cli::ReplayArgs),
+    /// Has what is kept for showing of a subject, or of a tenant, forgotten
+    Erase(cli::EraseArgs),
     /// Writes tenants, webhooks and tokens to a file, secrets sealed with a passphrase
     Export(cli::ExportArgs),
     /// Reads such a file into this installation
     Import(cli::ImportArgs),
+    /// Replays that run or have run
+    #[command(subcommand)]
+    Replays(cli::ReplaysCommand),
+    /// Prints a script that completes commands and options in a shell
+    Completions(manual::CompletionsArgs),
+    /// Writes manual pages into a directory
+    Man(manual::ManArgs),
     /// Moves an installation from the local log to Kafka, with everything that waits
     Move(relocate::MoveArgs),
 }
@@ -91,7 +116,11 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are asked for; anything else is wrong usage.
-            let code = if error.use_stderr() { 64 } else { 0 };
+            let code = if error.use_stderr() {
+                failure::USAGE
+            } else {
+                0
+            };
             let _ = error.print();
             return ExitCode::from(code);
         }
@@ -114,7 +143,7 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Up(args) => up::run(load(&args)?).await,
+        Command::Up(args) => Box::pin(up::run(load(&args)?)).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Producer(args) => alone(&args, Components::PRODUCER).await,
         Command::Dispatcher(args) => alone(&args, Components::DISPATCHER).await,
@@ -123,6 +152,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Send(args) => send::run(args).await,
         Command::Listen(args) => listen::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
+        Command::MetricsInventory(args) => inventory::run(&args),
         Command::Config(args) => {
             out!("{}", Config::load(&args)?);
             Ok(())
@@ -130,10 +160,16 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Tenant(command) => cli::tenant(command).await,
         Command::Webhook(command) => cli::webhook(command).await,
         Command::Token(command) => cli::token(command).await,
+        Command::Account(command) => cli::account(command).await,
         Command::Attempts(command) => cli::attempts(command).await,
+        Command::Audit(command) => cli::audit(command).await,
         Command::Parked(command) => cli::parked(command).await,
         Command::Projection(command) => cli::projection(command).await,
         Command::Replay(args) => cli::replay(args).await,
+        Command::Erase(args) => cli::erase(args).await,
+        Command::Replays(command) => cli::replays(command).await,
+        Command::Completions(args) => manual::completions::<Arguments>(&args),
+        Command::Man(args) => manual::pages::<Arguments>(&args),
         Command::Export(args) => cli::export(args).await,
         Command::Import(args) => cli::import(args).await,
         Command::Move(args) => relocate::run(load(&args.config)?, args.from).await,
@@ -148,10 +184,16 @@ fn load(args: &ConfigArgs) -> Result<Config, Failure> {
 }
 
 async fn alone(args: &ConfigArgs, components: Components) -> Result<(), Failure> {
-    component::run_until_signal(load(args)?, components, |addresses| {
+    let config = load(args).inspect_err(tell);
+    component::run_until_signal(config?, components, |addresses| {
         tracing::info!(?addresses, "running");
     })
     .await
+    .inspect_err(tell)
+}
+
+fn tell(failure: &Failure) {
+    output::last_words(&failure.message);
 }
 
 fn fail(failure: &Failure) -> ExitCode {

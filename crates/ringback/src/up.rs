@@ -104,6 +104,7 @@ fn greet(addresses: &Addresses, dir: Option<&Path>, loopback: bool) {
     let telemetry = addresses.telemetry.as_ref().unwrap_or(&unknown);
     out!("Ringback is up.");
     out!("  events go in at   {ingest}/v1/events");
+    out!("  portal            {admin}/portal/");
     out!("  administration    {admin}/v1/");
     out!("  metrics, health   {telemetry}/metrics, /healthz, /readyz");
     if let Some(dir) = dir {
@@ -112,7 +113,11 @@ fn greet(addresses: &Addresses, dir: Option<&Path>, loopback: bool) {
             "  operator's token  {}",
             dir.join(OPERATOR_TOKEN_FILE).display()
         );
+        out!("Sign in to the portal with that token, or with an account:");
+    } else {
+        out!("Sign in to the portal with admin.operator_token, or with an account:");
     }
+    out!("  ringback account add NAME --operator");
     if loopback {
         out!("  webhooks may be   on this machine, because dispatcher.allow_networks is not set");
     }

@@ -1,11 +1,12 @@
 //! Settings of logs, metrics and health.
 
+use ringback_core::trace::SampleRatio;
 use serde::{Deserialize, Serialize};
 
 use crate::logging;
 
 /// `[telemetry]` in the configuration.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Address of `/metrics`, `/healthz` and `/readyz`.
@@ -14,6 +15,51 @@ pub struct Config {
     pub log: String,
     /// How it is logged.
     pub format: Format,
+    /// Where traces go.
+    pub traces: Traces,
+}
+
+/// `[telemetry.traces]` in the configuration.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Traces {
+    /// A collector that speaks OTLP over HTTP; `None`: nothing is recorded.
+    pub endpoint: Option<String>,
+    /// The share of events that are recorded of those that come without a trace of their own.
+    pub sample_ratio: f64,
+}
+
+impl Default for Traces {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            sample_ratio: 0.01,
+        }
+    }
+}
+
+impl Traces {
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Some(endpoint) = &self.endpoint {
+            let is_http = ["http://", "https://"].iter().any(|scheme| {
+                let host = endpoint.strip_prefix(scheme);
+                host.is_some_and(|host| !host.is_empty() && !host.starts_with('/'))
+            });
+            if !is_http {
+                problems.push(format!(
+                    "traces.endpoint: {endpoint:?} is not the URL of a collector such as \"http://127.0.0.1:4318\""
+                ));
+            }
+        }
+        if SampleRatio::new(self.sample_ratio).is_none() {
+            problems.push(format!(
+                "traces.sample_ratio: {} is not a share from 0 to 1",
+                self.sample_ratio
+            ));
+        }
+        problems
+    }
 }
 
 impl Default for Config {
@@ -22,6 +68,7 @@ impl Default for Config {
             listen: "127.0.0.1:9464".into(),
             log: "info".into(),
             format: Format::Text,
+            traces: Traces::default(),
         }
     }
 }
@@ -30,11 +77,8 @@ impl Config {
     /// What is wrong with these settings, each with the name of its key.
     pub fn problems(&self) -> Vec<String> {
         let filter = logging::filter(&self.log);
-        filter
-            .err()
-            .map(|problem| format!("log: {problem}"))
-            .into_iter()
-            .collect()
+        let filter = filter.err().map(|problem| format!("log: {problem}"));
+        filter.into_iter().chain(self.traces.problems()).collect()
     }
 }
 

@@ -1,15 +1,18 @@
-//! Logs, metrics and health, the same for every component.
+//! Logs, metrics, traces and health, the same for every component.
 
 #![forbid(unsafe_code)]
 
 mod config;
 mod health;
+mod inventory;
 mod logging;
 mod metrics;
 mod server;
+pub mod traces;
 
-pub use config::{Config, Format};
-pub use health::{ComponentHealth, Health};
+pub use config::{Config, Format, Traces};
+pub use health::{ComponentHealth, Health, Needed, Standing};
+pub use inventory::{Described, inventory};
 pub use logging::init_logging;
 pub use metrics::{Counter, Gauge, Histogram, Metrics};
 pub use server::serve;

@@ -12,6 +12,8 @@ use prometheus::{
 };
 use ringback_core::invariant::{Invariant, violations};
 
+use crate::inventory::{BUILD, START, VIOLATED};
+
 macro_rules! table {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal [$($label:literal),*] $help:literal,)+ }) => {
         $(#[$doc])*
@@ -53,6 +55,8 @@ table! {
             "Foreign records: accepted as events, left out by the mapping, or parked",
         Unrouted = "ringback_events_unrouted_total" []
             "Events that no webhook is subscribed to",
+        Begun = "ringback_deliveries_begun_total" []
+            "Deliveries that events and replays were made; what a crash left unfinished is made again",
         Attempts = "ringback_attempts_total" ["outcome", "attempt"]
             "Attempts, by outcome and number of the attempt",
         Delivered = "ringback_deliveries_delivered_total" []
@@ -69,6 +73,8 @@ table! {
             "Appends of results that the log did not acknowledge",
         AppendsRetried = "ringback_appends_retried_total" []
             "Appends of results that were tried again",
+        Spans = "ringback_spans_total" ["result"]
+            "Spans of traces: made, exported to the collector, or failed; made and neither is waiting or was dropped",
         CommitFailures = "ringback_commit_failures_total" []
             "Positions of partitions whose commit failed; they are committed again",
         Rebalances = "ringback_rebalances_total" ["event"]
@@ -81,6 +87,24 @@ table! {
             "Attempts read to judge the health of their webhooks; after a crash, some of them again",
         Verdicts = "ringback_health_verdicts_total" ["state"]
             "Verdicts on webhooks that changed, by the new one",
+        KafkaRequests = "ringback_kafka_requests_total" ["client"]
+            "Requests sent to Kafka's brokers, by kind of client",
+        KafkaConnections = "ringback_kafka_connections_total" ["client"]
+            "Connections made to Kafka's brokers, by kind of client; they break when it keeps growing",
+        ProjectionRows = "ringback_projection_rows_total" ["table"]
+            "Rows that the projection wrote to its database",
+        ProjectionSampledOut = "ringback_projection_sampled_out_total" []
+            "Successful attempts that the projection counted and did not keep, because there were too many",
+        ProjectionLost = "ringback_projection_records_lost_total" []
+            "Records that retention dropped before they were projected",
+        ProjectionErrors = "ringback_projection_errors_total" ["of"]
+            "Turns of the projection that failed, by what failed: the database or the log",
+        SignIns = "ringback_sign_ins_total" ["result"]
+            "Tries to sign in to the administration: ok or refused",
+        Mail = "ringback_mail_total" ["outcome"]
+            "Mails about webhooks: sent, refused by the server, or put off while it is away; and notices that expired before they could be mailed",
+        TlsReloads = "ringback_tls_reloads_total" ["server", "result"]
+            "Certificates of our own servers that were replaced: ok, or failed when the one of before stays",
         HttpRequests = "ringback_http_requests_total" ["server", "status"]
             "Requests to our own servers",
     }
@@ -93,12 +117,42 @@ table! {
             "Requests to webhooks in flight",
         Lanes = "ringback_lanes_active" []
             "Webhooks with something in flight or queued",
+        LanesSaturated = "ringback_lanes_saturated" []
+            "Webhooks with as much in flight as their receiver takes, and more waiting",
+        BreakersOpen = "ringback_breakers_open" []
+            "Webhooks whose receiver let one request after the other time out, and is only asked now and then",
         SlotsUsed = "ringback_intake_slots_used" ["class"]
             "Deliveries taken in and not settled, by class of work",
+        LagRecords = "ringback_lag_records" ["group", "topic"]
+            "Records that are not finished, in the partitions of this process",
+        OldestWaiting = "ringback_oldest_waiting_seconds" ["group", "topic"]
+            "For how long the oldest unfinished record has been due, in the partitions of this process; exact to 5 s",
+        PartitionStalled = "ringback_partition_stalled_seconds" ["group"]
+            "For how long the lowest unfinished record of a partition has been due and not moved; the longest of this process",
+        PartitionsOwned = "ringback_partitions_owned" ["group"]
+            "Partitions that this process works on",
+        Partitions = "ringback_partitions" ["group"]
+            "Partitions that the members of the group share",
+        TopicsDiffering = "ringback_topics_differing" []
+            "Settings of topics that are not as they must be; compared every 5 min",
         WebhooksHealth = "ringback_webhooks_health" ["state"]
             "Webhooks with recent attempts, by verdict, in the partitions of this process",
         ConfigUnreadable = "ringback_config_records_unreadable" []
             "Configuration records that could not be used; what they were about stays as it was",
+        KafkaRoundTrip = "ringback_kafka_round_trip_seconds" ["client"]
+            "Within what 99 % of requests were answered by the slowest of Kafka's brokers; waiting for something to fetch counts",
+        KafkaThrottled = "ringback_kafka_throttled_seconds" ["client"]
+            "For how long one of Kafka's brokers put requests off because of a quota, at most",
+        KafkaWaiting = "ringback_kafka_requests_waiting" ["client"]
+            "Requests to Kafka's brokers that wait to be sent or answered",
+        KafkaQueued = "ringback_kafka_records_queued" ["client"]
+            "Records on their way to Kafka's brokers that are not acknowledged",
+        ProjectionLag = "ringback_projection_lag_records" []
+            "Records that are not projected yet; 0 where another process projects",
+        ProjectionAge = "ringback_projection_age_seconds" []
+            "For how long the projection has not had all that the log has; until it had it once, since the start",
+        TlsExpiry = "ringback_tls_certificate_expiry_seconds" ["server"]
+            "When the certificate of one of our own servers expires, in seconds since 1970",
         ConfigAgeSeconds = "ringback_config_age_seconds" []
             "Time since the configuration was known to be current",
     }
@@ -240,16 +294,13 @@ fn registered<C: Collector + Clone + 'static>(
 
 /// Which build this is, and since when it runs.
 fn describe_process(registry: &Registry) {
-    let opts = Opts::new("ringback_build_info", "Version of this build; always 1");
-    let build = registered(registry, GaugeVec::new(opts, &["version"]));
+    let opts = Opts::new(BUILD.name, BUILD.help);
+    let build = registered(registry, GaugeVec::new(opts, BUILD.labels));
     build
         .with_label_values(&[env!("CARGO_PKG_VERSION")])
         .set(1.0);
-    let opts = Opts::new(
-        "process_start_time_seconds",
-        "When this process began to count, in seconds since the Unix epoch",
-    );
-    let start = registered(registry, GaugeVec::new(opts, &[]));
+    let opts = Opts::new(START.name, START.help);
+    let start = registered(registry, GaugeVec::new(opts, START.labels));
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     start
         .with_label_values::<&str>(&[])
@@ -262,11 +313,7 @@ struct Violations;
 
 impl Violations {
     fn counters() -> prometheus::Result<IntCounterVec> {
-        let opts = Opts::new(
-            "ringback_invariant_violations_total",
-            "Violations of the numbered invariants",
-        );
-        IntCounterVec::new(opts, &["invariant"])
+        IntCounterVec::new(Opts::new(VIOLATED.name, VIOLATED.help), VIOLATED.labels)
     }
 }
 

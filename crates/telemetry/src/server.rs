@@ -35,14 +35,18 @@ async fn expose(State((metrics, _)): State<(Metrics, Health)>) -> Response {
 }
 
 async fn ready(State((_, health)): State<(Metrics, Health)>) -> Response {
-    let not_ready = health.not_ready();
-    let status = match not_ready.is_empty() {
+    let standing = health.standing();
+    let status = match standing.not_ready.is_empty() {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
     (
         status,
-        Json(serde_json::json!({ "parts": health.parts(), "not_ready": not_ready })),
+        Json(serde_json::json!({
+            "parts": standing.parts,
+            "not_ready": standing.not_ready,
+            "degraded": standing.degraded,
+        })),
     )
         .into_response()
 }
@@ -70,7 +74,7 @@ mod tests {
         let (metrics, health) = (Metrics::new(), Health::new());
         let shutdown = CancellationToken::new();
         let part = health.component("dispatcher");
-        let server = tokio::spawn(serve(listener, metrics, health, shutdown.clone()));
+        let server = tokio::spawn(serve(listener, metrics, health.clone(), shutdown.clone()));
 
         assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         let unready = ask(address, "/readyz").await;
@@ -81,6 +85,14 @@ mod tests {
         );
         part.ready();
         assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        part.not_ready("the log is away");
+        let degraded = ask(address, "/readyz").await;
+        assert!(degraded.starts_with("HTTP/1.1 200"), "{degraded}");
+        assert!(degraded.contains(r#""degraded":{"dispatcher":"the log is away"}"#));
+        health.drain();
+        let draining = ask(address, "/readyz").await;
+        assert!(draining.starts_with("HTTP/1.1 503"), "{draining}");
+        assert!(draining.contains(r#""process":"draining""#), "{draining}");
         let metrics = ask(address, "/metrics").await;
         assert!(
             metrics.contains("\nringback_events_unrouted_total 0\n"),

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use ringback_tests::pipeline::bugs::Bug;
 use ringback_tests::pipeline::{Story, Told, day, tell};
+use serde::{Deserialize, Serialize};
 
 /// As in the product.
 #[global_allocator]
@@ -99,56 +100,83 @@ fn stories(args: &Args) -> bool {
     };
     assert!(shard < shards, "--shard counts from 0");
     let state = args.text("--state");
-    let mut next = state
-        .and_then(|file| fs::read_to_string(file).ok())
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(first)
-        .max(first);
-    let began = Instant::now();
-    let (mut told, mut bad, mut simulated) = (0_u64, 0_u64, Duration::ZERO);
-    let (mut requests, mut happenings, mut late, mut deferred) = (0, 0, 0, 0);
-    while next < first + seeds {
-        let seed = next;
-        next += 1;
+    let mut sums = state.and_then(Sums::remembered).unwrap_or_default();
+    let began = Instant::now() - Duration::from_secs_f64(sums.seconds);
+    for seed in first.max(sums.next)..first + seeds {
         if seed % shards != shard {
             continue;
         }
         let one = story(seed);
-        told += 1;
-        simulated += one.simulated;
-        requests += one.sums.requests;
-        happenings += one.happenings;
-        late += one.sums.late;
-        deferred += one.sums.deferred;
-        bad += u64::from(!report(seed, &one));
+        let mut is_good = report(seed, &one);
         if args.has("--twice") {
             let again = story(seed);
             if (again.hash, again.sums) != (one.hash, one.sums) {
                 println!("seed {seed} is told differently the second time");
-                bad += 1;
+                is_good = false;
             }
         }
+        sums.add(&one, is_good);
+        sums.next = seed + 1;
+        sums.seconds = began.elapsed().as_secs_f64();
         if let Some(file) = state
-            && told % REMEMBER_EVERY == 0
+            && sums.told.is_multiple_of(REMEMBER_EVERY)
         {
-            fs::write(file, next.to_string()).unwrap();
+            sums.remember(file);
         }
     }
     if let Some(file) = state {
-        fs::write(file, next.to_string()).unwrap();
+        sums.remember(file);
     }
-    println!("figure sim.seeds {told} seeds");
-    println!("figure sim.violations {bad} violations");
-    println!("figure sim.seconds {:.1} s", began.elapsed().as_secs_f64());
-    println!(
-        "figure sim.simulated_hours {} h",
-        simulated.as_secs() / 3600
-    );
-    println!("figure sim.requests {requests} requests");
-    println!("figure sim.happenings {happenings} happenings");
-    println!("figure sim.deferred {deferred} deliveries");
-    println!("figure sim.late {late} attempts");
-    bad == 0
+    sums.print();
+    sums.bad == 0
+}
+
+/// What all stories so far were together, those before an interruption too.
+#[derive(Default, Serialize, Deserialize)]
+struct Sums {
+    /// The seed to go on with.
+    next: u64,
+    told: u64,
+    bad: u64,
+    seconds: f64,
+    simulated: Duration,
+    requests: u64,
+    happenings: u64,
+    deferred: u64,
+    late: u64,
+}
+
+impl Sums {
+    fn remembered(file: &str) -> Option<Self> {
+        let text = fs::read_to_string(file).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    fn remember(&self, file: &str) {
+        fs::write(file, serde_json::to_vec(self).unwrap()).unwrap();
+    }
+
+    fn add(&mut self, one: &Told, is_good: bool) {
+        self.told += 1;
+        self.bad += u64::from(!is_good);
+        self.simulated += one.simulated;
+        self.requests += one.sums.requests;
+        self.happenings += one.happenings;
+        self.deferred += one.sums.deferred;
+        self.late += one.sums.late;
+    }
+
+    fn print(&self) {
+        println!("figure sim.seeds {} seeds", self.told);
+        println!("figure sim.violations {} violations", self.bad);
+        println!("figure sim.seconds {:.1} s", self.seconds);
+        let hours = self.simulated.as_secs() / 3600;
+        println!("figure sim.simulated_hours {hours} h");
+        println!("figure sim.requests {} requests", self.requests);
+        println!("figure sim.happenings {} happenings", self.happenings);
+        println!("figure sim.deferred {} deliveries", self.deferred);
+        println!("figure sim.late {} attempts", self.late);
+    }
 }
 
 fn planted() -> bool {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use ringback_core::log::{
     Append, AppendError, Appended, Appender, AppenderOptions, Assignment, Committed, Completion,
-    Consumer, Follower, Handler, Log, LogError, Offset, Record, Revision, TopicProblem, Waker,
-    WriteError,
+    Consumer, Follower, GroupView, Handler, Log, LogError, Offset, Record, Revision, TopicProblem,
+    Waker, WriteError,
 };
 use ringback_core::record::Attempt;
 use ringback_core::topics::{Partition, Role, TopicId, Topics};
@@ -140,14 +140,20 @@ impl Log for Planted {
         self.log.reader()
     }
 
-    fn compare_and_set(
+    fn group(&self, group: &str, topics: &[TopicId]) -> Result<GroupView, LogError> {
+        self.log.group(group, topics)
+    }
+
+    fn compare_and_set_beside(
         &self,
         topic: TopicId,
         key: &str,
         expected: Option<Revision>,
         value: Option<&[u8]>,
+        beside: Option<Append<'_>>,
     ) -> Result<Revision, WriteError> {
-        self.log.compare_and_set(topic, key, expected, value)
+        self.log
+            .compare_and_set_beside(topic, key, expected, value, beside)
     }
 
     fn create_topics(&self) -> Result<Vec<TopicProblem>, LogError> {

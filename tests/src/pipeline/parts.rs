@@ -15,7 +15,6 @@ use ringback_core::schedule::Schedule;
 use ringback_core::secret::KeyRing;
 use ringback_core::target::Reach;
 use ringback_core::time::Timestamp;
-use ringback_core::topics::Role;
 use ringback_dispatcher::{Config, Environment, Stepped};
 use ringback_log::directory::LiveDirectory;
 use ringback_log::sim::{Sim, SimLog};
@@ -295,7 +294,7 @@ impl Producer {
         tokio::spawn(async move {
             let mut events = events;
             while !events.is_empty() {
-                let ended = publisher.publish_batch(&events).await;
+                let ended = publisher.publish_batch(&mut events).await;
                 let mut again = Vec::new();
                 for (event, ended) in events.into_iter().zip(ended) {
                     match ended {
@@ -320,6 +319,7 @@ impl Producer {
 pub(super) struct Admin {
     pub(super) host: Host,
     directory: Arc<LiveDirectory>,
+    state: AdminState<SimLog>,
     router: Router,
 }
 
@@ -329,7 +329,7 @@ impl Admin {
         let host = Host::new(sim.clock().now());
         let clock = host.time().clock();
         let log = sim.open(like.topics().clone());
-        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts, Role::Health];
+        let roles = ringback_admin::ROLES;
         let directory = LiveDirectory::without_threads(&clock, &log, &roles, || {});
         let directory = Arc::new(directory.unwrap());
         let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -346,10 +346,12 @@ impl Admin {
             config,
             Metrics::new(),
         );
+        let state = state.unwrap();
         Self {
             host,
             directory,
-            router: ringback_admin::router(state.unwrap()),
+            router: ringback_admin::router(state.clone()),
+            state,
         }
     }
 
@@ -362,6 +364,8 @@ impl Admin {
         body: &str,
     ) -> (StatusCode, Option<String>, String) {
         self.directory.turn();
+        // What its server would do all the time.
+        self.state.work_on_replays();
         let mut request = Request::builder()
             .method(method)
             .uri(path)

@@ -149,6 +149,7 @@ impl ringback_dispatcher::Transport for Transport {
             outcome,
             error: None,
             response: None,
+            headers: None,
             took,
             retry_after,
         };

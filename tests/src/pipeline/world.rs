@@ -214,9 +214,18 @@ impl World {
         while let Some(at) = self.machines.iter().position(|m| m.is_drained(now)) {
             let machine = self.machines.remove(at);
             let process = machine.log.process();
-            machine.leave();
-            self.oracle
-                .did("left", &[process], format_args!("{process}"));
+            let how = match machine.stands {
+                // Nothing of it goes on; whoever waited for it has no patience left.
+                true => {
+                    machine.kill();
+                    "kill"
+                }
+                false => {
+                    machine.leave();
+                    "left"
+                }
+            };
+            self.oracle.did(how, &[process], format_args!("{process}"));
             self.oracle.ended(process);
         }
     }

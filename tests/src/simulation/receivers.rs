@@ -105,6 +105,7 @@ impl ringback_dispatcher::Transport for Transport {
             outcome: Outcome::Status(status),
             error: None,
             response: None,
+            headers: None,
             took: Duration::from_millis(1),
             retry_after: None,
         })

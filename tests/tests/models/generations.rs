@@ -115,10 +115,15 @@ fn attempt(generation: u64, succeeded: bool) -> Attempt {
         status: Some(if succeeded { 200 } else { 500 }),
         error: None,
         response: None,
+        next_at: None,
+        request_headers: None,
+        response_headers: None,
         next: if succeeded { DELIVERED } else { "retry.32s" }.to_owned(),
         late: false,
         dispatcher: "d".to_owned(),
         trace: None,
+        subject: None,
+        replay: None,
     }
 }
 

@@ -164,6 +164,7 @@ fn delivery(asked: u8) -> Delivery {
         run: 1,
         accepted: seconds(asked),
         deferrals: 0,
+        replay: None,
     }
 }
 

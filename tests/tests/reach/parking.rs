@@ -33,7 +33,7 @@ async fn a_refused_address_parks_until_it_is_opened() {
     rig.start_dispatcher();
     let path = format!("tenants/{}/webhooks/main/replay", tenant.id);
     let answer = rig.api("POST", &path, json!({ "all": true })).await;
-    assert_eq!(answer["replayed"], 1, "{answer}");
+    assert_eq!(answer["replay"]["sent"], 1, "{answer}");
     rig.receiver
         .wait("the replay", |books| books.is_delivered(&id))
         .await;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ringback_core::redaction::Redaction;
 use ringback_core::secret::Secret;
 use ringback_core::time::duration_text;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -22,6 +23,10 @@ pub struct ProjectionConfig {
     pub dir: Option<PathBuf>,
     /// Where PostgreSQL is.
     pub url: Url,
+    /// How the way to it is protected.
+    pub sslmode: SslMode,
+    /// The only authorities that its certificate may come from; otherwise the system's.
+    pub ca_file: Option<PathBuf>,
     /// How long it keeps what it shows.
     #[serde(with = "duration_text")]
     pub retention: Duration,
@@ -30,6 +35,9 @@ pub struct ProjectionConfig {
     pub slice: Duration,
     /// Attempts per second from which on successes are sampled.
     pub full_rate: u32,
+    /// What is not kept, since it is not shown: whoever starts it hands over the administration's.
+    #[serde(skip)]
+    pub redaction: Redaction,
 }
 
 /// Which database.
@@ -43,6 +51,19 @@ pub enum Engine {
     Postgres,
     /// None.
     None,
+}
+
+/// How the way to a server is protected, in the words of its own clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SslMode {
+    /// Not at all.
+    Disable,
+    /// By TLS, whoever answers.
+    Require,
+    /// By TLS, and the server's certificate is checked with its name.
+    #[default]
+    VerifyFull,
 }
 
 /// The URL of a server, with its password. It never shows itself.
@@ -107,9 +128,12 @@ impl Default for ProjectionConfig {
             engine: Engine::default(),
             dir: None,
             url: Url::default(),
+            sslmode: SslMode::default(),
+            ca_file: None,
             retention: 7 * 24 * HOUR,
             slice: 24 * HOUR,
             full_rate: 2000,
+            redaction: Redaction::default(),
         }
     }
 }
@@ -131,6 +155,14 @@ impl ProjectionConfig {
         let empty = |dir: &PathBuf| dir.as_os_str().is_empty();
         if self.dir.as_ref().is_some_and(empty) {
             problems.push("dir: is empty; name a directory, or leave it out".to_owned());
+        }
+        if self.ca_file.as_ref().is_some_and(empty) {
+            problems.push("ca_file: is empty; name a file, or leave it out".to_owned());
+        } else if self.ca_file.is_some() && self.sslmode != SslMode::VerifyFull {
+            problems.push(
+                "ca_file: is looked at with sslmode = \"verify-full\" only; use that, or leave it out"
+                    .to_owned(),
+            );
         }
         match self.url.is_empty() {
             true if self.engine == Engine::Postgres => {

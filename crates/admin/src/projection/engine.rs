@@ -7,7 +7,14 @@ use super::slice::Slice;
 
 /// The steps that make a slice what this program knows, oldest first. A slice remembers how many of
 /// them it has been through.
-pub(crate) const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_slices.sql")];
+pub(crate) const MIGRATIONS: [&str; 2] = [
+    include_str!("migrations/0001_slices.sql"),
+    include_str!("migrations/0002_replayed.sql"),
+];
+
+/// Why what was written a moment ago is not there any more.
+pub(crate) const GONE: &str =
+    "what was there was removed, by somebody else; it is built anew from the log";
 
 /// A value on its way in or out.
 #[derive(Clone, PartialEq, Eq, Debug)]

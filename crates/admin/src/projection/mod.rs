@@ -8,6 +8,7 @@
 mod config;
 pub mod conformance;
 mod engine;
+mod erasing;
 pub(crate) mod pages;
 mod postgres;
 mod projector;
@@ -25,12 +26,13 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use ringback_core::log::{Log, LogError};
 use ringback_core::time::{Clock, Timestamp};
+use ringback_telemetry::Metrics;
 
-pub use self::config::{Engine, ProjectionConfig, Url};
+pub use self::config::{Engine, ProjectionConfig, SslMode, Url};
 pub(crate) use self::engine::StoreError;
 use self::engine::{Database, Session};
 pub(crate) use self::pages::{Cursor, Entry, EventRows, Query, Wanted};
-use self::postgres::Postgres;
+use self::postgres::{Postgres, Tls};
 use self::projector::{Projector, Turn};
 pub(crate) use self::rows::{BOUNDS_MS, CLASSES, LABELS, Tally, code_of, minute_start, place};
 use self::sqlite::Sqlite;
@@ -130,7 +132,10 @@ impl Projection {
             Engine::None => return None,
             Engine::Sqlite => Box::new(Sqlite::new(config.dir.as_deref().unwrap_or(dir))),
             // A URL that cannot be read is refused with the configuration.
-            Engine::Postgres => Box::new(Postgres::new(&config.url.parse().unwrap_or_default())),
+            Engine::Postgres => Box::new(Postgres::new(
+                &config.url.parse().unwrap_or_default(),
+                Tls::new(config.sslmode, config.ca_file.clone()),
+            )),
         };
         Some(Self(Arc::new(Inner {
             database,
@@ -144,8 +149,8 @@ impl Projection {
 
     /// Starts to project on a thread of its own, which ends when what is returned is dropped. A
     /// database that does not work is tried again and again, and hinders nobody.
-    pub fn start<L: Log>(&self, log: &L) -> Result<Projecting, LogError> {
-        let mut projector = Projector::new(self.clone(), log)?;
+    pub fn start<L: Log>(&self, log: &L, metrics: &Metrics) -> Result<Projecting, LogError> {
+        let mut projector = Projector::new(self.clone(), log, metrics.clone())?;
         let projection = self.clone();
         let run = move || {
             let mut backoff = BACKOFF;
@@ -181,6 +186,15 @@ impl Projection {
         self.0.state.lock().told.as_of
     }
 
+    /// Blocking: whether the database can be read, and which it is.
+    pub fn check(&self) -> Result<String, String> {
+        let name = self.database().name();
+        match self.read(|session| session.slices()) {
+            Ok(slices) => Ok(format!("{name} answers, with {} slices", slices.len())),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     fn config(&self) -> &ProjectionConfig {
         &self.0.config
     }
@@ -199,6 +213,11 @@ impl Projection {
 
     fn steady(&self) -> Duration {
         self.0.clock.steady()
+    }
+
+    /// What is there is not all of it any more: pages are read from the log until it is again.
+    fn forget(&self) {
+        self.0.state.lock().told = Told::default();
     }
 
     /// A turn begins. Whether everything is to be dropped first.
@@ -223,11 +242,17 @@ impl Projection {
             if state.failing.is_none() {
                 tracing::error!(%error, "the projection fails; attempts and parked deliveries cannot be shown, deliveries go on");
             }
-        } else if state.failing.is_some() && log_error.is_none() {
-            tracing::info!("the projection works again");
+        } else if let Some((since, _)) = &state.failing
+            && log_error.is_none()
+        {
+            let failed_for = now.since(*since).as_secs();
+            tracing::info!(failed_for, "the projection works again");
         }
-        let since = state.failing.take().map_or(now, |(since, _)| since);
-        state.failing = store_error.map(|error| (since, error));
+        // When the log is what failed, nothing is known of the database.
+        if store_error.is_some() || log_error.is_none() {
+            let since = state.failing.take().map_or(now, |(since, _)| since);
+            state.failing = store_error.map(|error| (since, error));
+        }
         if let Some(error) = &log_error
             && state.log_error.is_none()
         {

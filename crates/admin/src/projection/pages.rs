@@ -367,6 +367,38 @@ pub(crate) fn parked_counts(
     Ok(counts)
 }
 
+/// What became of what a replay asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Replayed {
+    pub(crate) delivered: u64,
+    /// Parked again.
+    pub(crate) failed: u64,
+}
+
+/// What became of what each of these replays asked for, so far.
+pub(crate) fn replayed(
+    session: &mut dyn Session,
+    replays: &[Uuid],
+) -> Result<HashMap<Uuid, Replayed>, StoreError> {
+    let mut all = HashMap::new();
+    let sql = "SELECT failed, n FROM replayed@ WHERE replay = $1";
+    for slice in session.slices()? {
+        for replay in replays {
+            let found: &mut Replayed = all.entry(*replay).or_default();
+            for row in session.query(slice, sql, &[bytes(replay)])? {
+                if let [failed, n] = row.as_slice() {
+                    let n = u64::try_from(n.int()).unwrap_or(0);
+                    match failed.int() {
+                        0 => found.delivered += n,
+                        _ => found.failed += n,
+                    }
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
 /// Tallies by class, by the first minute of each step. Only steps in which there was something.
 pub(crate) fn series(
     session: &mut dyn Session,

@@ -1,6 +1,8 @@
 //! PostgreSQL: tables per slice in a schema of their own, so that dropping one drops tables. Several
 //! administrations share it; the one that has the lock projects.
 
+mod tls;
+
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::error::Error as _;
@@ -9,23 +11,25 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
-use postgres::config::SslMode;
+use postgres::config::{Host, SslMode};
 use postgres::error::SqlState;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, NoTls, Row, Statement, Transaction};
 
 use super::engine::{Database, MIGRATIONS, Rows, Session, Statements, StoreError, Value, Work};
 use super::slice::Slice;
+pub(crate) use tls::Tls;
 
 /// Locks of this database that are ours: of the one that projects, and of the one that makes the
 /// schema. `Rbpj`.
 const LEADER: i64 = 0x5262_706a_0001;
 const MAKER: i64 = 0x5262_706a_0002;
 /// What a slice consists of.
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 7] = [
     "attempts",
     "parked",
     "replays",
+    "replayed",
     "parked_counts",
     "minutes",
     "positions",
@@ -41,14 +45,21 @@ const ALIVE_WITHIN: Duration = Duration::from_secs(2);
 /// A database, and sessions that nobody uses at the moment.
 pub(crate) struct Postgres {
     config: postgres::Config,
+    tls: Tls,
     name: String,
     idle: Arc<Mutex<Vec<Kept>>>,
 }
 
 impl Postgres {
     /// Of a URL that was looked at before, see [`parse`].
-    pub(crate) fn new(config: &postgres::Config) -> Self {
+    pub(crate) fn new(config: &postgres::Config, tls: Tls) -> Self {
         let mut config = config.clone();
+        // No server speaks TLS on a socket of its machine.
+        let is_here = |host: &Host| matches!(host, Host::Unix(_));
+        config.ssl_mode(match config.get_hosts().iter().all(is_here) {
+            true => SslMode::Disable,
+            false => tls.mode(),
+        });
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
@@ -59,22 +70,32 @@ impl Postgres {
             .get_hosts()
             .iter()
             .map(|host| match host {
-                postgres::config::Host::Tcp(host) => host.clone(),
-                postgres::config::Host::Unix(path) => path.display().to_string(),
+                Host::Tcp(host) => host.clone(),
+                Host::Unix(path) => path.display().to_string(),
             })
             .collect();
         let database = config.get_dbname().or(config.get_user()).unwrap_or("");
         let name = format!("PostgreSQL, database {database} on {}", hosts.join(", "));
         Self {
             config,
+            tls,
             name,
             idle: Arc::default(),
         }
     }
 
     fn connect(&self) -> Result<Kept, StoreError> {
-        let failed = |error| failed(&format!("connecting to {}", self.name), &error);
-        let mut client = self.config.connect(NoTls).map_err(failed)?;
+        let doing = format!("connecting to {}", self.name);
+        let failed = |error| failed(&doing, &error);
+        let connected = match self.config.get_ssl_mode() {
+            SslMode::Disable => self.config.connect(NoTls),
+            _ => {
+                let tls = self.tls.connector();
+                let tls = tls.map_err(|reason| StoreError::new(&doing, reason))?;
+                self.config.connect(tls)
+            }
+        };
+        let mut client = connected.map_err(failed)?;
         client
             .batch_execute("SET search_path TO ringback; SET lock_timeout = '5s'")
             .map_err(failed)?;
@@ -106,13 +127,22 @@ pub(crate) fn parse(url: &str) -> Result<postgres::Config, String> {
     if !is_url.iter().any(|scheme| url.starts_with(scheme)) {
         return Err("use postgresql://USER:PASSWORD@HOST/DATABASE".to_owned());
     }
+    // It could say some of it, and its client all of it in other places.
+    let said = url.rsplit_once('@').map_or(url, |(_, said)| said);
+    let said = said.split_once('?').map_or("", |(_, said)| said);
+    if said
+        .split('&')
+        .any(|said| said.starts_with("ssl") && !said.starts_with("sslneg"))
+    {
+        return Err(
+            "leave sslmode and what belongs to it out; say it by admin.projection.sslmode and .ca_file"
+                .to_owned(),
+        );
+    }
     let config: postgres::Config = url.parse().map_err(|error: postgres::Error| {
         let why = error.source().map(ToString::to_string);
         why.unwrap_or_else(|| "cannot be read".to_owned())
     })?;
-    if config.get_ssl_mode() == SslMode::Require {
-        return Err("TLS to PostgreSQL is not spoken yet; leave sslmode out".to_owned());
-    }
     match (config.get_hosts(), config.get_user()) {
         ([], _) => Err("names no host".to_owned()),
         (_, None) => Err("names no user".to_owned()),
@@ -408,9 +438,10 @@ fn failed(doing: &str, error: &postgres::Error) -> StoreError {
             ": let the user of admin.projection.url create a schema, or make the schema ringback its own"
         }
         Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
-            ": see user and password of admin.projection.url"
+            ": see user and password of admin.projection.url, and whether the server wants TLS \
+             (admin.projection.sslmode)"
         }
-        _ => "",
+        _ => tls::advice(error),
     };
     let mut reason = match error.as_db_error() {
         Some(said) => said.message().to_owned(),

@@ -2,14 +2,18 @@
 //! nothing else: nobody waits for it.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use ringback_core::log::{Log, LogError, Offset, Reader};
+use ringback_core::redaction::Redaction;
 use ringback_core::time::Timestamp;
-use ringback_core::topics::Partition;
+use ringback_core::topics::{Partition, Role};
+use ringback_telemetry::{Counter, Gauge, Metrics};
 
-use super::engine::{Session, StoreError};
-use super::rows::{Batch, Position, Topic};
+use super::engine::{GONE, Session, StoreError};
+use super::erasing::Erasing;
+use super::rows::{Batch, Hidden, Position, Topic};
 use super::sampling::Sampling;
 use super::slice::Slice;
 use super::write::{self, Positions, Written};
@@ -59,6 +63,9 @@ impl From<StoreError> for Failure {
 /// Turns belong on a thread of their own.
 pub(crate) struct Projector<R: Reader> {
     projection: Projection,
+    pub(crate) metrics: Metrics,
+    /// When this was made.
+    began: Timestamp,
     reader: R,
     partitions: Vec<(Topic, Partition)>,
     session: Option<Box<dyn Session>>,
@@ -69,6 +76,8 @@ pub(crate) struct Projector<R: Reader> {
     current: Option<Slice>,
     open: Option<Batch>,
     sampling: Sampling,
+    erasing: Erasing,
+    redaction: Redaction,
     swept: Option<Duration>,
     /// When `as_of` was written last.
     heartbeat: Duration,
@@ -78,6 +87,7 @@ impl<R: Reader> Projector<R> {
     pub(crate) fn new<L: Log<Reader = R>>(
         projection: Projection,
         log: &L,
+        metrics: Metrics,
     ) -> Result<Self, LogError> {
         let mut partitions = Vec::new();
         for topic in Topic::ALL {
@@ -90,18 +100,29 @@ impl<R: Reader> Projector<R> {
             };
             partitions.extend(log.topics().partitions(id).map(|part| (topic, part)));
         }
-        Ok(Self::of(projection, log.reader()?, partitions))
+        let erasures = log.topics().find(Role::Erasures);
+        let erasures = erasures.and_then(|topic| log.topics().partitions(topic).next());
+        let reader = log.reader()?;
+        let projector = Self::of(projection, reader, partitions, erasures);
+        Ok(Self {
+            metrics,
+            ..projector
+        })
     }
 
-    /// Of these partitions.
+    /// Of these partitions; erasures are in that one.
     pub(crate) fn of(
         projection: Projection,
         reader: R,
         partitions: Vec<(Topic, Partition)>,
+        erasures: Option<Partition>,
     ) -> Self {
         let sampling = Sampling::new(projection.config().full_rate);
+        let redaction = projection.config().redaction.clone();
         Self {
+            began: projection.now(),
             projection,
+            metrics: Metrics::new(),
             reader,
             partitions,
             session: None,
@@ -110,6 +131,8 @@ impl<R: Reader> Projector<R> {
             current: None,
             open: None,
             sampling,
+            erasing: Erasing::new(erasures),
+            redaction,
             swept: None,
             heartbeat: Duration::ZERO,
         }
@@ -122,7 +145,7 @@ impl<R: Reader> Projector<R> {
             Ok(turn) => (turn, None, None),
             Err(failure) => {
                 // What is open is read again.
-                (self.open, self.next) = (None, None);
+                (self.open, self.next, self.current) = (None, None, None);
                 match failure {
                     Failure::Log(error) => (Turn::Failed, Some(error), None),
                     Failure::Store(error) => {
@@ -132,11 +155,32 @@ impl<R: Reader> Projector<R> {
                 }
             }
         };
+        self.measure(turn, log_error.is_some(), store_error.is_some());
         let done = rebuild && store_error.is_none() && turn != Turn::Standby;
         let told = self.told.clone();
         self.projection
             .end(turn, told, log_error, store_error, done);
         turn
+    }
+
+    fn measure(&self, turn: Turn, log_failed: bool, store_failed: bool) {
+        for (what, failed) in [("log", log_failed), ("database", store_failed)] {
+            self.metrics
+                .add(Counter::ProjectionErrors, &[what], failed.into());
+        }
+        let age = self.projection.now();
+        let age = age.since(self.told.as_of.unwrap_or(self.began));
+        let age = age.as_secs_f64();
+        self.metrics.set(Gauge::ProjectionAge, &[], age);
+        // What fails does not know it.
+        match turn {
+            Turn::Failed => {}
+            Turn::Standby => self.metrics.set(Gauge::ProjectionLag, &[], 0.0),
+            Turn::More | Turn::AtEnd => {
+                let behind = self.told.behind as f64;
+                self.metrics.set(Gauge::ProjectionLag, &[], behind);
+            }
+        }
     }
 
     fn work(&mut self, rebuild: bool) -> Result<Turn, Failure> {
@@ -158,9 +202,17 @@ impl<R: Reader> Projector<R> {
     ) -> Result<Turn, Failure> {
         if !session.lead()? {
             (self.next, self.current) = (None, None);
+            self.erasing.apply_again();
             let found = write::positions(session)?;
             self.told.set(&found);
             return Ok(Turn::Standby);
+        }
+        if let Some(current) = self.current
+            && !session.slices()?.contains(&current)
+        {
+            self.told = Told::default();
+            let doing = format!("looking for slice {current}");
+            return Err(StoreError::new(doing, GONE).into());
         }
         if rebuild {
             self.drop_all(session)?;
@@ -177,9 +229,13 @@ impl<R: Reader> Projector<R> {
             self.current = None;
         }
         self.sweep(session, began)?;
+        self.erasing.read(&mut self.reader)?;
+        self.erasing.apply(session)?;
         let (mut more, mut behind) = (false, 0);
-        for at in 0..self.partitions.len() {
-            let left = self.read(session, at, began)?;
+        let all: Vec<_> = self.partitions.iter().map(|(_, each)| *each).collect();
+        let bounds = self.reader.all_bounds(&all)?;
+        for (at, bounds) in bounds.into_iter().enumerate() {
+            let left = self.read(session, at, bounds, began)?;
             more |= left > 0;
             behind += u64::try_from(left).unwrap_or(0);
         }
@@ -189,6 +245,8 @@ impl<R: Reader> Projector<R> {
     }
 
     fn drop_all(&mut self, session: &mut dyn Session) -> Result<(), StoreError> {
+        // Nobody takes what is left of it for all there is.
+        self.projection.forget();
         let all = session.slices()?;
         session.drop_slices(&all)?;
         (self.next, self.current) = (None, None);
@@ -202,11 +260,11 @@ impl<R: Reader> Projector<R> {
         &mut self,
         session: &mut dyn Session,
         at: usize,
+        bounds: Range<Offset>,
         now: Timestamp,
     ) -> Result<Offset, Failure> {
         let (topic, partition) = self.partitions[at];
         let key = (topic, partition.index);
-        let bounds = self.reader.bounds(partition)?;
         let known = self.next.as_ref().and_then(|next| next.get(&key)).copied();
         if known.is_some_and(|known| known > bounds.end) {
             let doing = format!("projecting {}/{}", topic.name(), partition.index);
@@ -219,15 +277,6 @@ impl<R: Reader> Projector<R> {
         }
         let start = known.unwrap_or(bounds.start).max(bounds.start);
         let lost = known.map_or(0, |known| start - known);
-        if lost > 0 {
-            let (topic, partition) = (topic.name(), partition.index);
-            tracing::warn!(
-                topic,
-                partition,
-                lost,
-                "retention dropped records before they were projected"
-            );
-        }
         let piece = match topic {
             Topic::Attempts => ATTEMPTS,
             Topic::Parked | Topic::Replay => OTHERS,
@@ -242,6 +291,10 @@ impl<R: Reader> Projector<R> {
         let config = self.projection.config();
         let (length, oldest) = (config.slice, now - config.retention);
         let (open, sampling) = (&mut self.open, &mut self.sampling);
+        let hidden = Hidden {
+            erased: &self.erasing,
+            redaction: &self.redaction,
+        };
         let mut full = Vec::new();
         if start < end {
             self.reader.read(partition, start..end, &mut |record| {
@@ -264,7 +317,9 @@ impl<R: Reader> Projector<R> {
                 }
                 let Some(batch) = open else { return };
                 let second = record.appended.as_secs();
-                let read = batch.take(topic, &record, |failed| sampling.keep(second, failed));
+                let read = batch.take(topic, &record, &hidden, |failed| {
+                    sampling.keep(second, failed)
+                });
                 position.unreadable += i64::from(!read);
             })?;
         }
@@ -339,8 +394,27 @@ impl<R: Reader> Projector<R> {
             }
         }
         self.current = Some(batch.slice);
+        for (table, rows) in batch.rows_by_table() {
+            let rows = u64::try_from(rows).unwrap_or(u64::MAX);
+            self.metrics.add(Counter::ProjectionRows, &[table], rows);
+        }
+        let left_out = batch.left_out;
+        self.metrics
+            .add(Counter::ProjectionSampledOut, &[], left_out);
         for (key, position) in &batch.positions {
             next.insert(*key, position.next);
+            if position.lost > 0 {
+                let ((topic, partition), lost) = (key, position.lost);
+                let count = u64::try_from(lost).unwrap_or(0);
+                self.metrics.add(Counter::ProjectionLost, &[], count);
+                let topic = topic.name();
+                tracing::warn!(
+                    topic,
+                    partition,
+                    lost,
+                    "retention dropped records before they were projected"
+                );
+            }
             self.told.lost += u64::try_from(position.lost).unwrap_or(0);
             self.told.unreadable += u64::try_from(position.unreadable).unwrap_or(0);
         }

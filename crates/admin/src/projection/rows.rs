@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 
+use ringback_core::erasure::about;
 use ringback_core::event::TenantId;
 use ringback_core::log::{Offset, Record};
 use ringback_core::record::{Attempt, DELIVERED, Reason, decode_delivery, header};
+use ringback_core::redaction::Redaction;
 use ringback_core::time::Timestamp;
 use ringback_core::topics::Role;
 use ringback_core::verdict::Outcome;
 use uuid::Uuid;
 
+use super::erasing::Erasing;
 use super::slice::Slice;
-use crate::parked::{parked_view, reason_of};
+use crate::parked::{parked_view, reason_of, redact};
 
 /// Bits of a row's key that are the offset; the others are the partition.
 const OFFSET_BITS: u32 = 44;
@@ -77,12 +80,29 @@ pub(crate) fn place(id: i64) -> (u32, Offset) {
     (partition, id & ((1 << OFFSET_BITS) - 1))
 }
 
-pub(crate) struct AttemptRow {
+/// What every row begins with.
+pub(crate) struct Head {
     pub(crate) id: i64,
     pub(crate) appended: i64,
     pub(crate) webhook: Uuid,
     pub(crate) event: Uuid,
     pub(crate) tenant: String,
+}
+
+impl Head {
+    fn new(record: &Record<'_>, webhook: Uuid, event: Uuid, tenant: &TenantId) -> Self {
+        Self {
+            id: row_id(record.partition.index, record.offset),
+            appended: record.appended.as_micros(),
+            webhook,
+            event,
+            tenant: tenant.to_string(),
+        }
+    }
+}
+
+pub(crate) struct AttemptRow {
+    pub(crate) head: Head,
     pub(crate) failed: bool,
     pub(crate) code: i64,
     pub(crate) stands_for: i64,
@@ -90,22 +110,14 @@ pub(crate) struct AttemptRow {
 }
 
 pub(crate) struct ParkedRow {
-    pub(crate) id: i64,
-    pub(crate) appended: i64,
-    pub(crate) webhook: Uuid,
-    pub(crate) event: Uuid,
-    pub(crate) tenant: String,
+    pub(crate) head: Head,
     pub(crate) run: i64,
     pub(crate) reason: String,
     pub(crate) record: String,
 }
 
 pub(crate) struct ReplayRow {
-    pub(crate) id: i64,
-    pub(crate) appended: i64,
-    pub(crate) webhook: Uuid,
-    pub(crate) event: Uuid,
-    pub(crate) tenant: String,
+    pub(crate) head: Head,
     pub(crate) run: i64,
 }
 
@@ -138,6 +150,12 @@ pub(crate) struct Position {
     pub(crate) unreadable: i64,
 }
 
+/// What is not shown, and so not kept.
+pub(crate) struct Hidden<'a> {
+    pub(crate) erased: &'a Erasing,
+    pub(crate) redaction: &'a Redaction,
+}
+
 /// What is written to a slice in one transaction.
 pub(crate) struct Batch {
     pub(crate) slice: Slice,
@@ -147,7 +165,11 @@ pub(crate) struct Batch {
     /// By webhook, minute and class.
     pub(crate) minutes: HashMap<(Uuid, i64, usize), Tally>,
     pub(crate) parked_counts: HashMap<(Uuid, String), i64>,
+    /// By replay, and whether it failed.
+    pub(crate) replayed: HashMap<(Uuid, bool), i64>,
     pub(crate) positions: HashMap<(Topic, u32), Position>,
+    /// Successes that were only counted.
+    pub(crate) left_out: u64,
 }
 
 impl Batch {
@@ -159,7 +181,9 @@ impl Batch {
             replays: Vec::new(),
             minutes: HashMap::new(),
             parked_counts: HashMap::new(),
+            replayed: HashMap::new(),
             positions: HashMap::new(),
+            left_out: 0,
         }
     }
 
@@ -169,12 +193,13 @@ impl Batch {
         &mut self,
         topic: Topic,
         record: &Record<'_>,
+        hidden: &Hidden<'_>,
         sample: impl FnOnce(bool) -> Option<i64>,
     ) -> bool {
         match topic {
-            Topic::Attempts => self.take_attempt(record, sample),
-            Topic::Parked => self.take_parked(record),
-            Topic::Replay => self.take_replay(record),
+            Topic::Attempts => self.take_attempt(record, hidden, sample),
+            Topic::Parked => self.take_parked(record, hidden),
+            Topic::Replay => self.take_replay(record, hidden.erased),
         }
         .is_some()
     }
@@ -182,10 +207,11 @@ impl Batch {
     fn take_attempt(
         &mut self,
         record: &Record<'_>,
+        hidden: &Hidden<'_>,
         sample: impl FnOnce(bool) -> Option<i64>,
     ) -> Option<()> {
         let text = std::str::from_utf8(record.value?).ok()?;
-        let attempt: Attempt = serde_json::from_str(text).ok()?;
+        let mut attempt: Attempt = serde_json::from_str(text).ok()?;
         (record.key? == attempt.webhook.as_hyphenated().to_string().as_bytes()).then_some(())?;
         let failed = attempt.next != DELIVERED;
         let minute = record.appended.as_secs().div_euclid(60);
@@ -193,57 +219,86 @@ impl Batch {
             .entry((attempt.webhook, minute, class_of(&attempt)))
             .or_default()
             .add(attempt.duration_ms);
-        if let Some(stands_for) = sample(failed) {
-            self.attempts.push(AttemptRow {
-                id: row_id(record.partition.index, record.offset),
-                appended: record.appended.as_micros(),
-                webhook: attempt.webhook,
-                event: attempt.event,
-                tenant: attempt.tenant.to_string(),
+        // What became of a late one, whoever owns the partition now says.
+        if let (Some(replay), false, false) = (attempt.replay, failed, attempt.late) {
+            *self.replayed.entry((replay, false)).or_default() += 1;
+        }
+        let subject = attempt.subject.as_ref();
+        let erased = hidden.erased;
+        if erased.covers(&attempt.tenant, subject, record.appended) {
+            return Some(());
+        }
+        match sample(failed) {
+            None => self.left_out += 1,
+            Some(stands_for) => self.attempts.push(AttemptRow {
+                head: Head::new(record, attempt.webhook, attempt.event, &attempt.tenant),
                 failed,
                 code: code_of(attempt.status, &attempt.outcome),
                 stands_for,
-                record: text.to_owned(),
-            });
+                record: match hidden.redaction.is_empty() {
+                    true => text.to_owned(),
+                    false => {
+                        hidden.redaction.attempt(&mut attempt);
+                        serde_json::to_string(&attempt).ok()?
+                    }
+                },
+            }),
         }
         Some(())
     }
 
-    fn take_parked(&mut self, record: &Record<'_>) -> Option<()> {
+    fn take_parked(&mut self, record: &Record<'_>, hidden: &Hidden<'_>) -> Option<()> {
         let delivery = decode_delivery(record).ok()?;
         (record.key? == delivery.webhook.as_hyphenated().to_string().as_bytes()).then_some(())?;
         let reason = reason_of(record).map_or("", Reason::as_str).to_owned();
         let count = self.parked_counts.entry((delivery.webhook, reason.clone()));
         *count.or_default() += 1;
+        if let Some(replay) = delivery.replay {
+            *self.replayed.entry((replay, true)).or_default() += 1;
+        }
+        let event = &delivery.event;
+        let erased = hidden.erased;
+        if erased.covers(&event.tenant, event.subject.as_ref(), record.appended) {
+            return Some(());
+        }
+        let mut view = parked_view(record, &delivery);
+        // Its subject stays: erasures find it by that.
+        redact(hidden.redaction, &mut view, &["detail"]);
         self.parked.push(ParkedRow {
-            id: row_id(record.partition.index, record.offset),
-            appended: record.appended.as_micros(),
-            webhook: delivery.webhook,
-            event: delivery.event.id,
-            tenant: delivery.event.tenant.to_string(),
+            head: Head::new(record, delivery.webhook, event.id, &event.tenant),
             run: i64::from(delivery.run),
             reason,
-            record: parked_view(record, &delivery).to_string(),
+            record: view.to_string(),
         });
         Some(())
     }
 
     /// Only who and which run: the rest may be large, and is in the log.
-    fn take_replay(&mut self, record: &Record<'_>) -> Option<()> {
+    fn take_replay(&mut self, record: &Record<'_>, erased: &Erasing) -> Option<()> {
         let text = |name| std::str::from_utf8(record.header(name)?).ok();
+        let (tenant, subject) = about(record)?;
+        if erased.covers(&tenant, subject.as_ref(), record.appended) {
+            return Some(());
+        }
+        let webhook = Uuid::try_parse(text(header::WEBHOOK)?).ok()?;
+        let event = Uuid::try_parse(text(header::ID)?).ok()?;
         self.replays.push(ReplayRow {
-            id: row_id(record.partition.index, record.offset),
-            appended: record.appended.as_micros(),
-            webhook: Uuid::try_parse(text(header::WEBHOOK)?).ok()?,
-            event: Uuid::try_parse(text(header::ID)?).ok()?,
-            tenant: TenantId::parse(text(header::TENANT)?).ok()?.to_string(),
+            head: Head::new(record, webhook, event, &tenant),
             run: text(header::RUN)?.parse().ok().map(|run: u32| run.into())?,
         });
         Some(())
     }
 
     pub(crate) fn rows(&self) -> usize {
-        self.attempts.len() + self.parked.len() + self.replays.len()
+        self.rows_by_table().iter().map(|(_, rows)| rows).sum()
+    }
+
+    pub(crate) fn rows_by_table(&self) -> [(&'static str, usize); 3] {
+        [
+            ("attempts", self.attempts.len()),
+            ("parked", self.parked.len()),
+            ("replays", self.replays.len()),
+        ]
     }
 }
 

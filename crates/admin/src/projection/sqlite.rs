@@ -3,12 +3,15 @@
 use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql, Transaction, TransactionBehavior};
 
-use super::engine::{Database, MIGRATIONS, Rows, Session, Statements, StoreError, Value, Work};
+use super::engine::{
+    Database, GONE, MIGRATIONS, Rows, Session, Statements, StoreError, Value, Work,
+};
 use super::slice::Slice;
 
 /// `Rbpj`: marks a file as ours (`PRAGMA application_id`).
@@ -84,13 +87,20 @@ impl Session for Files {
     }
 
     fn lead(&mut self) -> Result<bool, StoreError> {
-        if self.lock.is_some() {
-            return Ok(true);
-        }
         let dir = &self.files.dir;
-        let failed = |error| StoreError::new(format!("locking {}", dir.display()), error);
-        fs::create_dir_all(dir).map_err(failed)?;
         let path = dir.join("lock");
+        if let Some(lock) = &self.lock {
+            // What is open in a directory that was removed or replaced is nobody's database any more.
+            return match is_at(lock, &path) {
+                true => Ok(true),
+                false => Err(StoreError::new(doing("looking after", dir), GONE)),
+            };
+        }
+        let failed = |error: io::Error| {
+            let reason = format!("{error}: see that the directory is there and may be written to");
+            StoreError::new(doing("locking", dir), reason)
+        };
+        fs::create_dir_all(dir).map_err(failed)?;
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).open(path);
         let file = file.map_err(failed)?;
@@ -146,6 +156,13 @@ impl Session for Files {
         }
         Ok(())
     }
+}
+
+/// Whether the path still leads to this file.
+fn is_at(file: &File, path: &Path) -> bool {
+    let id = |data: fs::Metadata| (data.dev(), data.ino());
+    let (open, there) = (file.metadata().map(id), fs::metadata(path).map(id));
+    matches!((open, there), (Ok(open), Ok(there)) if open == there)
 }
 
 /// A connection of these, opened when there is none; the one that waited longest goes for it.
@@ -251,9 +268,11 @@ fn open_for_writing(path: &Path) -> Result<Connection, StoreError> {
                 | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
         // FULL, although everything could be read again: the position in a later slice must not be on
-        // the disk before the records of an earlier one.
+        // the disk before the records of an earlier one. What is temporary needs no place on a disk, which a
+        // container with a read-only root has not got.
         connection.execute_batch(&format!(
             "PRAGMA busy_timeout = {BUSY_MS};
+             PRAGMA temp_store = MEMORY;
              PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
              PRAGMA cache_size = -65536;
@@ -316,6 +335,7 @@ fn open_for_reading(path: &Path) -> Result<Connection, StoreError> {
         )?;
         connection.execute_batch(&format!(
             "PRAGMA busy_timeout = {BUSY_MS};
+             PRAGMA temp_store = MEMORY;
              PRAGMA query_only = ON;
              PRAGMA mmap_size = {MMAP_BYTES};"
         ))?;
@@ -355,6 +375,8 @@ fn failed(what: &str, path: &Path, error: &rusqlite::Error) -> StoreError {
             ": the file is damaged; remove its directory, it is built anew from the log"
         }
         Some(ErrorCode::DiskFull) => ": free some space",
+        // Its index is mapped into memory, and has no code of its own for it.
+        Some(ErrorCode::SystemIoFailure) => ": see that the disk works and is not full",
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             ": another program has it locked; end that program"
         }

@@ -7,12 +7,14 @@ use ringback_core::log::Offset;
 use ringback_core::time::Timestamp;
 
 use super::engine::{Session, Statements, StoreError, Value};
-use super::rows::{Batch, Position, Topic};
+use super::rows::{Batch, Head, Position, Topic};
 
 /// Rows that one statement inserts.
 const ROWS: usize = 64;
 /// The name under which positions have the time up to which everything was read.
 const AS_OF: &str = "as_of";
+/// The name under which each slice has the erasures that it has been through.
+pub(crate) const ERASED: &str = "erased";
 /// Beginning of the name under which they have the log that was read.
 const LOG: &str = "log ";
 
@@ -103,7 +105,7 @@ pub(crate) fn write(
 }
 
 /// A position that is none.
-fn mark(next: Offset) -> Position {
+pub(crate) fn mark(next: Offset) -> Position {
     Position {
         from: 0,
         next,
@@ -129,7 +131,7 @@ fn was_written(
     }))
 }
 
-fn put_position(
+pub(crate) fn put_position(
     statements: &mut dyn Statements,
     topic: &str,
     part: u32,
@@ -151,79 +153,42 @@ fn put_position(
 }
 
 fn insert_attempts(statements: &mut dyn Statements, batch: &Batch) -> Result<(), StoreError> {
-    let columns = "id, appended, webhook, event, tenant, failed, code, stands_for, record";
-    insert(
-        statements,
-        "attempts@",
-        columns,
-        &batch.attempts,
-        |row, values| {
-            values.extend([
-                Value::Int(row.id),
-                Value::Int(row.appended),
-                bytes(row.webhook.as_bytes()),
-                bytes(row.event.as_bytes()),
-                text(&row.tenant),
-                Value::Int(row.failed.into()),
-                Value::Int(row.code),
-                Value::Int(row.stands_for),
-                text(&row.record),
-            ]);
-        },
-    )
+    let columns = "failed, code, stands_for, record";
+    insert(statements, "attempts@", columns, &batch.attempts, |row| {
+        let rest = [
+            Value::Int(row.failed.into()),
+            Value::Int(row.code),
+            Value::Int(row.stands_for),
+            text(&row.record),
+        ];
+        (&row.head, rest)
+    })
 }
 
 fn insert_parked(statements: &mut dyn Statements, batch: &Batch) -> Result<(), StoreError> {
-    let columns = "id, appended, webhook, event, tenant, run, reason, record";
-    insert(
-        statements,
-        "parked@",
-        columns,
-        &batch.parked,
-        |row, values| {
-            values.extend([
-                Value::Int(row.id),
-                Value::Int(row.appended),
-                bytes(row.webhook.as_bytes()),
-                bytes(row.event.as_bytes()),
-                text(&row.tenant),
-                Value::Int(row.run),
-                text(&row.reason),
-                text(&row.record),
-            ]);
-        },
-    )
+    let columns = "run, reason, record";
+    insert(statements, "parked@", columns, &batch.parked, |row| {
+        let rest = [Value::Int(row.run), text(&row.reason), text(&row.record)];
+        (&row.head, rest)
+    })
 }
 
 fn insert_replays(statements: &mut dyn Statements, batch: &Batch) -> Result<(), StoreError> {
-    let columns = "id, appended, webhook, event, tenant, run";
-    insert(
-        statements,
-        "replays@",
-        columns,
-        &batch.replays,
-        |row, values| {
-            values.extend([
-                Value::Int(row.id),
-                Value::Int(row.appended),
-                bytes(row.webhook.as_bytes()),
-                bytes(row.event.as_bytes()),
-                text(&row.tenant),
-                Value::Int(row.run),
-            ]);
-        },
-    )
+    insert(statements, "replays@", "run", &batch.replays, |row| {
+        (&row.head, [Value::Int(row.run)])
+    })
 }
 
-/// Inserts rows, many at a time, then one by one, so that there are two statements to prepare.
-fn insert<'a, T>(
+/// Inserts rows of a head and the rest, many at a time, then one by one, so that there are two
+/// statements to prepare.
+fn insert<'a, T, const REST: usize>(
     statements: &mut dyn Statements,
     table: &str,
     columns: &str,
     rows: &'a [T],
-    mut values_of: impl FnMut(&'a T, &mut Vec<Value<'a>>),
+    parts: impl Fn(&'a T) -> (&'a Head, [Value<'a>; REST]),
 ) -> Result<(), StoreError> {
-    let width = columns.split(',').count();
+    let width = 5 + REST;
     let statement = |rows: usize| {
         let row = |row: usize| {
             let places: Vec<_> = (1..=width)
@@ -233,22 +198,34 @@ fn insert<'a, T>(
         };
         let all: Vec<_> = (0..rows).map(row).collect();
         let all = all.join(", ");
-        format!("INSERT INTO {table} ({columns}) VALUES {all} ON CONFLICT (id) DO NOTHING")
+        format!(
+            "INSERT INTO {table} (id, appended, webhook, event, tenant, {columns}) VALUES {all}
+             ON CONFLICT (id) DO NOTHING"
+        )
     };
-    let mut values = Vec::with_capacity(ROWS * width);
+    let values = |rows: &'a [T]| {
+        let values = rows.iter().flat_map(|row| {
+            let (head, rest) = parts(row);
+            let head = [
+                Value::Int(head.id),
+                Value::Int(head.appended),
+                bytes(head.webhook.as_bytes()),
+                bytes(head.event.as_bytes()),
+                text(&head.tenant),
+            ];
+            head.into_iter().chain(rest)
+        });
+        values.collect::<Vec<_>>()
+    };
     let chunks = rows.chunks_exact(ROWS);
     let rest = chunks.remainder();
     let many = statement(ROWS);
     for chunk in chunks {
-        values.clear();
-        chunk.iter().for_each(|row| values_of(row, &mut values));
-        statements.execute(&many, &values)?;
+        statements.execute(&many, &values(chunk))?;
     }
     let one = statement(1);
-    for row in rest {
-        values.clear();
-        values_of(row, &mut values);
-        statements.execute(&one, &values)?;
+    for row in rest.chunks(1) {
+        statements.execute(&one, &values(row))?;
     }
     Ok(())
 }
@@ -259,6 +236,17 @@ fn add_counts(statements: &mut dyn Statements, batch: &Batch) -> Result<(), Stor
             "INSERT INTO parked_counts@ (webhook, reason, n) VALUES ($1, $2, $3)
              ON CONFLICT (webhook, reason) DO UPDATE SET n = parked_counts@.n + excluded.n",
             &[bytes(webhook.as_bytes()), text(reason), Value::Int(*n)],
+        )?;
+    }
+    for ((replay, failed), n) in &batch.replayed {
+        statements.execute(
+            "INSERT INTO replayed@ (replay, failed, n) VALUES ($1, $2, $3)
+             ON CONFLICT (replay, failed) DO UPDATE SET n = replayed@.n + excluded.n",
+            &[
+                bytes(replay.as_bytes()),
+                Value::Int((*failed).into()),
+                Value::Int(*n),
+            ],
         )?;
     }
     for ((webhook, minute, class), tally) in &batch.minutes {

@@ -57,8 +57,8 @@ async fn tenants_are_added_listed_and_removed_with_what_they_own() {
         .post("/v1/tokens", json!({"name": "all", "all_tenants": true}))
         .await;
     let removed = rig.delete("/v1/tenants/acme").await;
-    let expected =
-        json!({"tenant": "acme", "webhooks": ["cdr"], "tokens": [{"id": token, "name": "pbx"}]});
+    let tokens = json!([{"id": token, "name": "pbx"}]);
+    let expected = json!({"tenant": "acme", "webhooks": ["cdr"], "tokens": tokens, "accounts": []});
     assert_eq!(removed.expect(StatusCode::OK).body["removed"], expected);
     rig.get("/v1/tenants/acme")
         .await
@@ -402,4 +402,121 @@ async fn tokens_are_shown_once_and_removed() {
     );
     assert!(rig.directory.read().verify_token(text).is_none());
     rig.delete(&path).await.problem(404, "no_such_token");
+}
+
+/// Whoever is too late sees what there is now, and nothing is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_change_is_answered_with_what_there_is_now() {
+    let rig = Rig::new().await;
+    rig.acme().await;
+    let path = "/v1/tenants/acme/webhooks/cdr";
+    let stale = rig.get(path).await.etag().to_owned();
+    let changed = json!({ "rate_limit": 5 });
+    let changed = rig
+        .change(Method::PATCH, path, ("if-match", &stale), changed)
+        .await;
+    let fresh = changed.expect(StatusCode::OK).etag().to_owned();
+    let now = rig.get(path).await.body;
+    let form = json!({ "url": "https://crm.example.com/other" });
+    for (method, below, body) in [
+        (Method::PATCH, "", json!({ "rate_limit": 6 })),
+        (Method::PUT, "", form),
+        (Method::DELETE, "", json!({})),
+        (Method::POST, "/pause", json!({})),
+        (Method::POST, "/resume", json!({})),
+        (Method::POST, "/enable", json!({})),
+        (Method::POST, "/secret/rotate", json!({})),
+        (Method::DELETE, "/secret/ed25519", json!({})),
+    ] {
+        let path = format!("{path}{below}");
+        let answer = rig
+            .change(method.clone(), &path, ("if-match", &stale), body)
+            .await;
+        answer.problem(412, "revision_changed");
+        assert_eq!(answer.body["current"], now, "{method} {path}");
+    }
+    assert_eq!(rig.get(path).await.body, now);
+    let paused = rig
+        .change(
+            Method::POST,
+            &format!("{path}/pause"),
+            ("if-match", &fresh),
+            json!({}),
+        )
+        .await;
+    assert_eq!(paused.expect(StatusCode::OK).body["enabled"], false);
+}
+
+/// Every refused form says which field is at fault.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_forms_name_the_field() {
+    let rig = Rig::new().await;
+    rig.acme().await;
+    let url = "https://crm.example.com/";
+    for (form, field) in [
+        (json!({ "name": "crm" }), "url"),
+        (json!({ "name": "crm", "url": url }), "subscription"),
+        (
+            json!({ "name": "crm", "url": url, "subscription": ["a b"] }),
+            "subscription",
+        ),
+        (
+            json!({ "name": "C", "url": url, "subscription": ["*"] }),
+            "name",
+        ),
+        (json!({ "url": url, "subscription": ["*"] }), "name"),
+        (json!({ "preset": "all", "url": url }), "preset"),
+        (
+            json!({ "name": "crm", "url": "ftp://x/", "subscription": ["*"] }),
+            "url",
+        ),
+        (
+            json!({ "name": "crm", "url": url, "subscription": ["*"], "rate_limit": 0 }),
+            "rate_limit",
+        ),
+        (
+            json!({ "name": "crm", "url": url, "subscription": ["*"], "rate_limit": "x" }),
+            "rate_limit",
+        ),
+        (
+            json!({ "name": "crm", "url": url, "subscription": ["*"], "schedule": ["1s"] }),
+            "schedule",
+        ),
+        (
+            json!({ "name": "crm", "url": url, "subscription": ["*"], "headers": { "host": "x" } }),
+            "headers",
+        ),
+        (
+            json!({ "name": "crm", "url": url, "subscription": ["*"], "tls": { "key": "x" } }),
+            "tls",
+        ),
+        (
+            json!({ "name": "crm", "url": url, "subscription": ["*"], "authentication": { "method": "x" } }),
+            "authentication",
+        ),
+        (
+            json!({ "name": "crm", "url": url, "subscription": ["*"], "urll": "x" }),
+            "urll",
+        ),
+    ] {
+        let answer = rig.post("/v1/tenants/acme/webhooks", form.clone()).await;
+        assert_eq!(
+            answer.status,
+            StatusCode::BAD_REQUEST,
+            "{form}: {}",
+            answer.text
+        );
+        assert_eq!(answer.body["field"], field, "{form}: {}", answer.text);
+    }
+    for (query, field) in [
+        ("limit=x", "limit"),
+        ("what=1", "what"),
+        ("outcome=bored", "outcome"),
+        ("cursor=x", "cursor"),
+    ] {
+        let answer = rig
+            .get(&format!("/v1/tenants/acme/webhooks/cdr/attempts?{query}"))
+            .await;
+        assert_eq!(answer.body["field"], field, "{query}: {}", answer.text);
+    }
 }

@@ -7,12 +7,22 @@
 )]
 
 mod access;
+mod accounts;
+mod audit;
 mod configuration;
+mod document;
+mod erasures;
+mod full_disk;
+mod notify;
 mod projection;
 mod reading;
+mod redaction;
 mod replays;
+mod replicas;
 mod rig;
 mod rotation;
 mod secrets;
+mod sessions;
 mod signing;
 mod targets;
+mod uses;

@@ -8,8 +8,8 @@ use reqwest::{Method, StatusCode};
 use ringback_admin::{AdminState, Config, Projecting, Projection, ProjectionConfig, serve};
 use ringback_core::address::{AddressPolicy, Opening};
 use ringback_core::log::{
-    Append, AppendError, Appended, Appender, AppenderOptions, Completion, Log, LogError, Reader,
-    Record, Revision, TopicProblem, WriteError,
+    Append, AppendError, Appended, Appender, AppenderOptions, Completion, GroupView, Log, LogError,
+    Reader, Record, Revision, TopicProblem, WriteError,
 };
 use ringback_core::schedule::Schedule;
 use ringback_core::secret::KeyRing;
@@ -32,6 +32,7 @@ pub(crate) struct Rig {
     shutdown: CancellationToken,
     show: Box<dyn Fn(Projection) + Send + Sync>,
     projecting: Option<Projecting>,
+    pub(crate) metrics: Metrics,
     pub(crate) dir: Option<tempfile::TempDir>,
 }
 
@@ -81,10 +82,14 @@ impl Rig {
 
     /// Starts a projection to this directory.
     pub(crate) fn project(&mut self, files: &Path) {
+        self.project_as(&ProjectionConfig::default(), files);
+    }
+
+    /// The same with a configuration.
+    pub(crate) fn project_as(&mut self, config: &ProjectionConfig, files: &Path) {
         let clock = ringback_log::system_clock();
-        let projection =
-            Projection::new(&ProjectionConfig::default(), "test", files, clock).unwrap();
-        self.projecting = Some(projection.start(&self.log).unwrap());
+        let projection = Projection::new(config, "test", files, clock).unwrap();
+        self.projecting = Some(projection.start(&self.log, &self.metrics).unwrap());
         (self.show)(projection);
     }
 
@@ -115,14 +120,15 @@ impl Rig {
         let _ = rustls::crypto::ring::default_provider().install_default();
         config.operator_token = TOKEN.to_owned().into();
         config.reach = Reach::new(AddressPolicy::opening(vec![Opening::LOOPBACK]), vec![]);
-        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts, Role::Health];
+        let roles = ringback_admin::ROLES;
         let directory = Arc::new(LiveDirectory::start(&log, &roles, || {}).unwrap());
         assert!(directory.wait_fresh(Duration::from_secs(30)));
-        let state = AdminState::new(log, directory.clone(), keys, config, Metrics::new()).unwrap();
+        let metrics = Metrics::new();
+        let state = AdminState::new(log, directory.clone(), keys, config, metrics.clone()).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
-        tokio::spawn(serve(listener, state.clone(), shutdown.clone()));
+        tokio::spawn(serve(listener, state.clone(), None, shutdown.clone()));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self {
             log: local,
@@ -132,6 +138,7 @@ impl Rig {
             shutdown,
             show: Box::new(move |projection| state.show(projection)),
             projecting: None,
+            metrics,
             dir: None,
         }
     }
@@ -259,7 +266,13 @@ impl Answer {
 }
 
 pub(crate) async fn send(request: reqwest::RequestBuilder) -> Answer {
-    let response = request.send().await.unwrap();
+    let (client, request) = request.build_split();
+    let request = request.unwrap();
+    let asked = (
+        request.method().to_string(),
+        request.url().path().to_owned(),
+    );
+    let response = client.execute(request).await.unwrap();
     let status = response.status();
     let header = |name: &str| {
         response
@@ -269,6 +282,16 @@ pub(crate) async fn send(request: reqwest::RequestBuilder) -> Answer {
     };
     let etag = header("etag");
     let media = header("content-type").unwrap_or_default();
+    if media == "text/event-stream" {
+        // It has no end.
+        assert!(status.is_success());
+        return Answer {
+            status,
+            etag,
+            text: String::new(),
+            body: Value::Null,
+        };
+    }
     let expected = if status.is_success() {
         "application/json"
     } else {
@@ -278,6 +301,7 @@ pub(crate) async fn send(request: reqwest::RequestBuilder) -> Answer {
     let text = response.text().await.unwrap();
     assert_eq!(media, expected, "{status} {text}");
     let body = serde_json::from_str(&text).unwrap();
+    crate::document::check(&asked.0, &asked.1, status.as_u16(), &body);
     Answer {
         status,
         etag,
@@ -360,14 +384,20 @@ impl Log for Failing {
         self.log.reader()
     }
 
-    fn compare_and_set(
+    fn group(&self, group: &str, topics: &[TopicId]) -> Result<GroupView, LogError> {
+        self.log.group(group, topics)
+    }
+
+    fn compare_and_set_beside(
         &self,
         topic: TopicId,
         key: &str,
         expected: Option<Revision>,
         value: Option<&[u8]>,
+        beside: Option<Append<'_>>,
     ) -> Result<Revision, WriteError> {
-        self.log.compare_and_set(topic, key, expected, value)
+        self.log
+            .compare_and_set_beside(topic, key, expected, value, beside)
     }
 
     fn create_topics(&self) -> Result<Vec<TopicProblem>, LogError> {

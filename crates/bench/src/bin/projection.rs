@@ -56,7 +56,9 @@ fn from_log(dir: &Path, attempts: u64) {
     let files = dir.join("projection");
     let projection = Projection::new(&config(), "bench", &files, clock).unwrap();
     let began = Instant::now();
-    let projecting = projection.start(&log).unwrap();
+    let projecting = projection
+        .start(&log, &ringback_telemetry::Metrics::new())
+        .unwrap();
     while projection.as_of().is_none() {
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -114,6 +114,29 @@ fn extensions_that_mean_nothing_are_ignored() {
 }
 
 #[test]
+fn a_flag_is_true_or_the_text_of_it() {
+    for (flag, expected) in [
+        (json!(true), true),
+        (json!("true"), true),
+        (json!(false), false),
+        (json!("false"), false),
+        (json!(1), false),
+    ] {
+        let text = with(|event| {
+            event["tenant"] = "acme".into();
+            event["backfill"] = flag.clone();
+        });
+        assert_eq!(read_json(&text).unwrap().backfill, expected, "{flag}");
+    }
+}
+
+#[test]
+fn what_is_no_batch_is_told_what_one_is() {
+    let error = parse_batch(b"{}", 3).unwrap_err().to_string();
+    assert!(error.contains("expected an array of events"), "{error}");
+}
+
+#[test]
 fn a_trace_goes_on() {
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let text = with(|event| event["traceparent"] = trace.into());

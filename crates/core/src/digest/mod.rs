@@ -302,6 +302,12 @@ mod tests {
         assert_eq!(chosen(&["\"", &md5, "Digest realm=\"r"]), "MD5 1");
         // RFC 7616 §3.3: without an algorithm it is MD5.
         assert_eq!(chosen(&["Digest nonce=n, realm=r"]), "MD5 n");
+        // An empty offer of qop is none (RFC 2069).
+        let none = strongest(&["Digest realm=r, nonce=n, qop=\" \""]).unwrap();
+        assert_eq!(none.qop, None);
+        let longest = "n".repeat(PART_BYTES_MAX);
+        let header = format!("Digest realm=r, nonce={longest}");
+        assert_eq!(chosen(&[&header]), format!("MD5 {longest}"));
     }
 
     #[test]
@@ -334,6 +340,12 @@ mod tests {
         let second = next("rspauth=\"00\", nextnonce=\"m\", qop=auth").unwrap();
         assert_eq!((second.nonce.as_slice(), second.stale), (&b"m"[..], false));
         assert!(!second.same_nonce(&first));
+        assert!(first.same_nonce(&first));
+        let elsewhere = strongest(&["Digest realm=s, nonce=n"]).unwrap();
+        assert!(
+            !elsewhere.same_nonce(&first),
+            "another realm counts for itself"
+        );
         for none in ["", "nc=1", "nextnonce=\"\"", "nextnonce=n", "nextnonce=\"m"] {
             assert_eq!(next(none), None, "{none}");
         }

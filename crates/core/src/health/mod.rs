@@ -3,6 +3,7 @@
 //! Everything is folded from attempt records with the log's own times, so that reading them again
 //! gives the same verdicts.
 
+mod advice;
 mod evaluation;
 mod policy;
 mod window;
@@ -12,6 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use advice::{Failure, advice};
 pub use evaluation::{Receiver, Seen, evaluate, table};
 pub use policy::{HealthPolicy, InvalidPolicy};
 pub use window::{Bucket, Decision, Window};
@@ -74,6 +76,27 @@ pub struct Health {
     pub since: Timestamp,
     /// Why, for people.
     pub reason: String,
+    /// What the window had then, for people.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub figures: Option<Figures>,
+}
+
+/// What a window has, as the first rule of the policy looks at it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Figures {
+    /// Attempts that are charged to the webhook.
+    pub attempts: u64,
+    /// Of these, failed.
+    pub failed: u64,
+    /// The first failure since the last success.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub first_failure: Option<Timestamp>,
+    /// The last success.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_success: Option<Timestamp>,
+    /// The last attempt.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_attempt: Option<Timestamp>,
 }
 
 /// What a component that obeys verdicts needs to know of one.
@@ -138,6 +161,7 @@ mod tests {
                 state,
                 since: Timestamp::EPOCH,
                 reason: String::new(),
+                figures: None,
             };
             assert_eq!(health.disables(3), disables);
         }
@@ -167,10 +191,15 @@ mod tests {
                 status: None,
                 error: None,
                 response: None,
+                next_at: None,
+                request_headers: None,
+                response_headers: None,
                 next: next.to_owned(),
                 late: false,
                 dispatcher: "d".to_owned(),
                 trace: None,
+                subject: None,
+                replay: None,
             };
             assert_eq!(charge(&attempt), charged, "{outcome}");
         }

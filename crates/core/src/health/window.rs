@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::State;
 use super::policy::HealthPolicy;
+use super::{Figures, State};
 use crate::time::{Timestamp, duration_label};
 
 /// The attempts of a stretch of time.
@@ -37,6 +37,9 @@ pub struct Window {
     pub failing_since: Option<Timestamp>,
     /// Time of the last attempt.
     pub last_attempt: Timestamp,
+    /// Time of the last success, where there was one; for people, nothing is decided by it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_success: Option<Timestamp>,
     buckets: VecDeque<Bucket>,
 }
 
@@ -63,6 +66,7 @@ impl Window {
         self.last_attempt = self.last_attempt.max(at);
         if succeeded {
             self.failing_since = None;
+            self.last_success = Some(at);
         } else if self.failing_since.is_none() {
             self.failing_since = Some(at);
         }
@@ -144,6 +148,18 @@ impl Window {
         None
     }
 
+    /// What the policy's first rule looks at `now`, for people.
+    pub fn figures(&self, policy: &HealthPolicy, now: Timestamp) -> Figures {
+        let (succeeded, failed) = self.sums(now - policy.window);
+        Figures {
+            attempts: succeeded + failed,
+            failed,
+            first_failure: self.failing_since,
+            last_success: self.last_success,
+            last_attempt: Some(self.last_attempt).filter(|last| *last > Timestamp::EPOCH),
+        }
+    }
+
     /// Attempts that succeeded and that failed in buckets that begin at `from` or later.
     fn sums(&self, from: Timestamp) -> (u64, u64) {
         self.buckets
@@ -184,6 +200,31 @@ mod tests {
             }
         }
         changes
+    }
+
+    #[test]
+    fn figures_are_those_of_the_first_rule() {
+        let policy = HealthPolicy::default();
+        let mut window = Window::new(0);
+        assert_eq!(window.figures(&policy, hours(1.0)), Figures::default());
+        for (at, succeeded) in [(1.0, true), (20.0, true), (24.0, false), (26.0, false)] {
+            window.count(succeeded, hours(at), &policy);
+        }
+        // The first has left the window.
+        let figures = Figures {
+            attempts: 3,
+            failed: 2,
+            first_failure: Some(hours(24.0)),
+            last_success: Some(hours(20.0)),
+            last_attempt: Some(hours(26.0)),
+        };
+        assert_eq!(window.figures(&policy, hours(26.0)), figures);
+        window.count(true, hours(27.0), &policy);
+        let figures = window.figures(&policy, hours(27.0));
+        assert_eq!(
+            (figures.first_failure, figures.last_success),
+            (None, Some(hours(27.0)))
+        );
     }
 
     #[test]

@@ -177,6 +177,11 @@ pub(crate) fn an_opening_reads_back(text: &str, addresses: &[IpAddr]) {
             (Some(_), Opening::Network(network)) => network.contains(*address),
         };
         assert_eq!(policy.check(*address).is_ok(), expected, "{text} {address}");
+        let contained = match opening {
+            Opening::Kind(_) => expected && kind_of(*address).is_some(),
+            Opening::Network(network) => network.contains(*address),
+        };
+        assert_eq!(opening.contains(*address), contained, "{text} {address}");
     }
     if let Opening::Network(network) = opening {
         let base = opening.to_string();

@@ -25,6 +25,7 @@ prop_compose! {
         id in 1u128.., webhook in any::<u128>(), attempt in any::<u8>(), run in any::<u32>(),
         accepted in 0i64..1_795_000_000_000_000, time in 0i64..1_795_000_000_000_000,
         subject in proptest::option::of("\\PC{1,40}"), backfill in any::<bool>(),
+        replay in proptest::option::of(any::<u128>()),
     ) -> Delivery {
         let event = Event {
             id: Uuid::from_u128(id),
@@ -44,6 +45,7 @@ prop_compose! {
             run,
             accepted: Timestamp::from_micros(accepted),
             deferrals: attempt,
+            replay: replay.map(Uuid::from_u128),
         }
     }
 }
@@ -128,6 +130,7 @@ fn records_of_a_newer_version_are_read() {
         run: 1,
         accepted: Timestamp::from_millis(1_794_999_999_500),
         deferrals: 2,
+        replay: None,
     };
     let mut buf = HeaderBuf::default();
     buf.push_delivery(&delivery);
@@ -211,4 +214,48 @@ fn a_missing_time_is_the_append_time_and_a_future_one_is_clamped() {
         let record = record(&headers, Some(b"{}"));
         assert_eq!(decode_event(&record).unwrap().time, record.appended);
     }
+}
+
+#[test]
+fn a_reason_is_called_as_it_is_written() {
+    for reason in Reason::ALL {
+        let name = serde_json::to_value(reason).unwrap();
+        assert_eq!(name, reason.as_str());
+        assert_eq!(name, reason.to_string());
+        assert_eq!(Reason::find(reason.as_str()), Some(reason));
+    }
+    assert_eq!(Reason::find("bored"), None);
+}
+
+/// R13.
+#[test]
+fn the_24_hours_begin_with_the_event_or_with_who_asked() {
+    let at = Timestamp::from_millis;
+    let began = |time, run, backfill| {
+        let event = Event {
+            id: Uuid::from_u128(7),
+            name: EventName::parse("cdr.completed").unwrap(),
+            time: at(time),
+            tenant: TenantId::parse("acme").unwrap(),
+            source: Source::parse("pbx-1").unwrap(),
+            subject: None,
+            data: Bytes::from_static(b"{}"),
+            backfill,
+            traceparent: None,
+        };
+        let delivery = Delivery {
+            event: event.into(),
+            webhook: Uuid::from_u128(8),
+            attempt: 3,
+            run,
+            accepted: at(100),
+            deferrals: 2,
+            replay: None,
+        };
+        delivery.began()
+    };
+    assert_eq!(began(50, 0, false), at(50));
+    assert_eq!(began(150, 0, false), at(100));
+    assert_eq!(began(50, 0, true), at(100));
+    assert_eq!(began(50, 1, false), at(100));
 }

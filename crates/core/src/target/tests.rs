@@ -356,3 +356,21 @@ proptest! {
         reach::an_ipv6_address_is_read(bits.into());
     }
 }
+
+#[test]
+fn an_error_repeats_what_may_be_shown() {
+    for (text, shown) in [
+        ("ftp://host/path?key=1", "ftp://host/path"),
+        ("ftp://host/path#part", "ftp://host/path"),
+        ("ftp://host/pa\u{7f}th", "ftp://host/path"),
+        ("ftp://ann:hunter2@host/path", ""),
+    ] {
+        assert_eq!(presentable(text), shown, "{text}");
+        let error = check_url(text).unwrap_err().to_string();
+        assert!(error.contains(shown), "{error}");
+        assert!(
+            !error.contains("key=1") && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
+}

@@ -20,6 +20,9 @@ use super::resolver::Checked;
 use super::response::chain;
 use crate::config::Config;
 
+/// Who all requests say that they are from.
+pub(super) const USER_AGENT: &str = concat!("Ringback/", env!("CARGO_PKG_VERSION"));
+
 /// Makes clients that keep connections and do nothing of their own accord.
 pub(super) struct Maker {
     config: Config,
@@ -72,7 +75,7 @@ impl Maker {
         let config = &self.config;
         let failed = |error: reqwest::Error| format!("making the HTTP client: {}", chain(&error));
         let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("Ringback/", env!("CARGO_PKG_VERSION")))
+            .user_agent(USER_AGENT)
             // R9: a redirect does not acknowledge, and is never followed.
             .redirect(reqwest::redirect::Policy::none())
             // A repeated request is a new attempt, and attempts are counted.

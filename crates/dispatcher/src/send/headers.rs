@@ -4,7 +4,9 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use ringback_core::cloudevent::http_headers;
 use ringback_core::record::Delivery;
 use ringback_core::time::Timestamp;
+use ringback_core::trace::of_attempt;
 use ringback_core::webhook::{Format, Webhook};
+use ringback_telemetry::traces;
 
 use super::{Http, Unsendable};
 
@@ -40,12 +42,21 @@ impl Http {
             WEBHOOK_ATTEMPT,
             HeaderValue::from(u16::from(delivery.attempt)),
         );
-        if let Some(traceparent) = &delivery.event.traceparent
-            && let Ok(value) = HeaderValue::from_str(traceparent)
+        if let Some(traceparent) = traceparent(delivery)
+            && let Ok(value) = HeaderValue::try_from(traceparent)
         {
             headers.insert(TRACEPARENT, value);
         }
         Ok(headers)
+    }
+}
+
+/// The attempt itself is what the receiver's trace follows from, where it is recorded.
+fn traceparent(delivery: &Delivery) -> Option<String> {
+    let recorded = traces::is_on().then(|| of_attempt(delivery)).flatten();
+    match recorded {
+        Some(step) => Some(step.context.to_string()),
+        None => delivery.event.traceparent.clone(),
     }
 }
 

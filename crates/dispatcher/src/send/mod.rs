@@ -12,11 +12,13 @@
 //! | `resolver` | names to addresses that may be dialled |
 //! | `tls` | webhooks with a TLS setting of their own |
 //! | `response` | what came back |
+//! | `exchanged` | the headers of both, as they are recorded |
 
 mod authorization;
 mod challenges;
 mod client;
 mod digest;
+mod exchanged;
 mod headers;
 mod post;
 pub(crate) mod resolver;
@@ -42,10 +44,12 @@ use uuid::Uuid;
 
 use self::challenges::Challenges;
 use self::client::{Maker, Pool, Setting};
+pub use self::exchanged::Exchanged;
+use self::exchanged::Keep;
 use self::post::{Post, Proxy};
 use self::signature::{Signers, WEBHOOK_SIGNATURE};
 use self::tls::Clients;
-use crate::config::Config;
+use crate::config::{Config, RecordHeaders};
 
 /// What carries a delivery to its webhook: HTTP, or a simulation in tests.
 pub trait Transport: Send + Sync + 'static {
@@ -70,6 +74,7 @@ pub struct Http {
     signers: Signers,
     challenges: Challenges,
     timeout: Duration,
+    record_headers: RecordHeaders,
 }
 
 /// What came of a request.
@@ -85,6 +90,8 @@ pub struct Sent {
     pub took: Duration,
     /// After how long the receiver wants to be asked again (`Retry-After`).
     pub retry_after: Option<Duration>,
+    /// What both sides said, where that is recorded.
+    pub headers: Option<Box<Exchanged>>,
 }
 
 /// The request cannot be made at all, whatever the receiver does.
@@ -128,6 +135,7 @@ impl Http {
             signers: Signers::default(),
             challenges: Challenges::new()?,
             timeout: config.timeout,
+            record_headers: config.record_headers,
         })
     }
 }
@@ -164,6 +172,7 @@ impl Transport for Http {
             body,
             began,
             now,
+            keep: Keep::of(webhook, delivery, self.record_headers),
         };
         let answer = self.exchange(webhook, post).await?;
         Ok(Sent {
@@ -172,6 +181,7 @@ impl Transport for Http {
             response: answer.response,
             took: began.elapsed(),
             retry_after: answer.retry_after,
+            headers: answer.exchanged,
         })
     }
 }

@@ -10,6 +10,7 @@ use ringback_core::target::Reach;
 use ringback_core::time::Timestamp;
 use ringback_core::verdict::{Outcome, parse_retry_after};
 
+use super::exchanged::{Exchanged, Keep};
 use super::resolver::refusal;
 use super::response::{chain, classify, explain, read};
 use super::{Http, Unsendable};
@@ -50,6 +51,8 @@ pub(super) struct Post {
     pub(super) began: Instant,
     /// The time of that.
     pub(super) now: Timestamp,
+    /// Whether its headers are recorded.
+    pub(super) keep: Keep,
 }
 
 /// What came of one request.
@@ -59,6 +62,8 @@ pub(super) struct Answer {
     pub(super) response: Option<String>,
     pub(super) retry_after: Option<Duration>,
     pub(super) headers: HeaderMap,
+    /// The headers of both sides, where they are recorded.
+    pub(super) exchanged: Option<Box<Exchanged>>,
 }
 
 /// Whoever answered is at an address that is open.
@@ -73,6 +78,14 @@ fn check_dialled(reach: &Reach, address: Option<SocketAddr>) {
 
 impl Http {
     pub(super) async fn post(&self, post: &Post) -> Result<Answer, Unsendable> {
+        let mut answer = self.post_once(post).await?;
+        if post.keep.wants(answer.outcome) {
+            answer.exchanged = Some(Box::new(Exchanged::of(post, &answer)));
+        }
+        Ok(answer)
+    }
+
+    async fn post_once(&self, post: &Post) -> Result<Answer, Unsendable> {
         let request = post
             .client
             .post(post.url.clone())
@@ -108,6 +121,7 @@ impl Http {
                 response,
                 retry_after,
                 headers,
+                exchanged: None,
             },
             // R11: an answer that breaks off is a failed attempt, whatever its status.
             Err(error) => Answer {
@@ -128,6 +142,7 @@ impl Http {
             response: None,
             retry_after: None,
             headers,
+            exchanged: None,
         }
     }
 

@@ -45,6 +45,7 @@ fn delivery(webhook: &Webhook) -> Delivery {
         run: 0,
         accepted: now,
         deferrals: 0,
+        replay: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use ringback_core::log::{Append, Follower, Log, Offset, Reader, Revision, WriteError};
+use ringback_core::log::{Append, Follower, Header, Log, Offset, Reader, Revision, WriteError};
 use ringback_core::topics::{Partition, Role, TopicId};
 
 use super::DEADLINE;
@@ -100,6 +100,67 @@ pub fn compare_and_set_needs_the_revision<L: Log>(log: &L) {
     let expected = [("a/b", "again"), ("other", "x")];
     let expected = expected.map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
     assert_eq!(state, BTreeMap::from(expected));
+}
+
+/// What is told of a change is there with the change: for each once, and for no conflict.
+pub fn what_is_told_of_a_change_is_there_with_it<L: Log>(log: &L) {
+    let (topic, audit) = (topic(log, Role::Tenants), topic(log, Role::Audit));
+    let before = told(log, audit);
+    let set = |expected, value: Option<&str>, told: &str| {
+        let beside = Append {
+            topic: audit,
+            key: Some(b"told"),
+            headers: &[Header {
+                name: "kind",
+                value: b"test",
+            }],
+            value: Some(told.as_bytes()),
+        };
+        let value = value.map(str::as_bytes);
+        log.compare_and_set_beside(topic, "told", expected, value, Some(beside))
+    };
+    let first = set(None, Some("one"), "added").expect("creating");
+    assert_eq!(set(None, Some("x"), "a conflict"), conflict(Some(first)));
+    let second = set(Some(first), Some("two"), "changed").expect("updating");
+    set(Some(second), None, "removed").expect("removing");
+    assert_eq!(set(Some(second), None, "too late"), conflict(None));
+    let without = log.compare_and_set(topic, "told", None, Some(b"x"));
+    log.compare_and_set(topic, "told", Some(without.expect("creating")), None)
+        .expect("removing");
+    let after = told(log, audit);
+    assert_eq!(after[before.len()..], ["added", "changed", "removed"]);
+    // To a topic whose records replace each other nothing is told.
+    let beside = Append {
+        topic,
+        key: Some(b"x"),
+        headers: &[],
+        value: Some(b"x"),
+    };
+    let refused = log.compare_and_set_beside(topic, "refused", None, Some(b"x"), Some(beside));
+    assert!(matches!(refused, Err(WriteError::Log(error)) if !error.retriable));
+}
+
+/// What has been told with key `told`, in order.
+fn told<L: Log>(log: &L, audit: TopicId) -> Vec<String> {
+    let partitions = log.topics().spec(audit).partitions;
+    let index = ringback_core::log::partition_of(b"told", partitions);
+    let partition = Partition {
+        topic: audit,
+        index,
+    };
+    let mut reader = log.reader().expect("a reader");
+    let bounds = reader.bounds(partition).expect("bounds");
+    let mut told = Vec::new();
+    let mut remember = |record: ringback_core::log::Record<'_>| {
+        if record.key == Some(b"told") {
+            assert_eq!(record.header("kind"), Some(&b"test"[..]));
+            told.push(Copied::of(&record).text());
+        }
+    };
+    reader
+        .read(partition, bounds, &mut remember)
+        .expect("reading");
+    told
 }
 
 /// Eight writers add their lines to one record: none is lost, none is there twice.

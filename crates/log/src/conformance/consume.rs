@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ringback_core::catalogue::Family;
-use ringback_core::log::{Appended, Committed, Consumer, Log, Offset};
+use ringback_core::log::{Appended, Committed, Consumer, GroupView, Log, Offset};
 use ringback_core::topics::{Partition, Role, TopicId};
 use ringback_core::tracker::METADATA_BYTES_MAX;
 
@@ -59,6 +59,47 @@ pub fn every_record_once_from_the_earliest<L: Log>(log: &L) {
     check_all(&taking, &written);
     consumer.close(NO_DRAIN, &mut taking).expect("closing");
     check_all(&taking, &written);
+}
+
+/// Who is not in a group sees who is, what each owns, and what was committed.
+pub fn a_group_is_seen_from_outside<L: Log>(log: &L) {
+    let topic = topic(log, Role::Retry(3));
+    let writing = Writing::new(log);
+    writing.texts(topic, &numbered(40));
+    let (name, partitions) = (group(log, "seen"), log.topics().partitions(topic).count());
+    let look = || log.group(&name, &[topic]).expect("looking at the group");
+    assert_eq!(look(), GroupView::default(), "nobody was ever in it");
+    let mut consumer = log.consumer(&name, &[topic]).expect("joining");
+    let mut taking = Taking::default();
+    taking.until(&mut consumer, "all records", |taking| {
+        taking.records.len() >= 40
+    });
+    let seen = look();
+    assert_eq!(seen.members.len(), 1, "{seen:?}");
+    assert_eq!(seen.members[0].partitions.len(), partitions, "{seen:?}");
+    let last: BTreeMap<_, _> = log
+        .topics()
+        .partitions(topic)
+        .map(|partition| {
+            let next = taking.offsets(partition).last().map_or(0, |last| last + 1);
+            (partition, next)
+        })
+        .filter(|(_, next)| *next > 0)
+        .collect();
+    taking.last = last
+        .iter()
+        .map(|(partition, next)| {
+            let committed = Committed {
+                offset: *next,
+                metadata: String::new(),
+            };
+            (*partition, committed)
+        })
+        .collect();
+    consumer.close(NO_DRAIN, &mut taking).expect("closing");
+    let seen = look();
+    assert_eq!(seen.committed.into_iter().collect::<BTreeMap<_, _>>(), last);
+    assert!(seen.members.is_empty(), "{:?}", seen.members);
 }
 
 /// A partition without room keeps its records, does not end the wait, and gives them later.

@@ -103,6 +103,11 @@ pub fn reader_knows_bounds_and_ranges<L: Log>(log: &L) {
     let partition = written[0].partition;
     let bounds = reader.bounds(partition).expect("bounds");
     assert_eq!((bounds.start, bounds.end), (0, written[9].offset + 1));
+    let all: Vec<_> = log.topics().partitions(topic).collect();
+    let at_once = reader.all_bounds(&all).expect("all bounds");
+    let each = all.iter().map(|one| reader.bounds(*one).expect("bounds"));
+    assert_eq!(at_once, each.collect::<Vec<_>>());
+    assert_eq!(reader.all_bounds(&[]).expect("no bounds"), []);
     let offsets = |range: &[ringback_core::log::Appended]| -> Vec<Offset> {
         range.iter().map(|appended| appended.offset).collect()
     };
@@ -122,6 +127,8 @@ pub fn reader_knows_bounds_and_ranges<L: Log>(log: &L) {
     check(0, 0, 5, 5);
     let unknown = Partition { topic, index: 99 };
     assert!(reader.bounds(unknown).is_err(), "there is no partition 99");
+    let error = reader.all_bounds(&[partition, unknown]);
+    assert!(error.is_err(), "not of one of two either");
 }
 
 fn read(reader: &mut impl Reader, partition: Partition, from: Offset, to: Offset) -> Vec<Copied> {

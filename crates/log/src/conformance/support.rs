@@ -16,10 +16,11 @@ use ringback_core::topics::{Partition, Role, TopicId, Topics, TopicsConfig};
 use super::DEADLINE;
 
 /// Tiers of the tables; a topic each.
-pub(super) const TIERS: [Duration; 3] = [
+pub(super) const TIERS: [Duration; 4] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
     Duration::from_secs(3),
+    Duration::from_secs(4),
 ];
 
 /// Settings of a table whose topics nobody else uses.

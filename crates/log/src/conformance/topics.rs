@@ -40,11 +40,11 @@ pub fn topics_are_created_once_and_checked<L: Log>(
         event_partitions: config.event_partitions - 1,
         ..config
     };
-    let tiers: Vec<_> = TIERS.into_iter().chain([Duration::from_secs(4)]).collect();
+    let tiers: Vec<_> = TIERS.into_iter().chain([Duration::from_secs(5)]).collect();
     let other = Topics::new(&changed, &tiers);
     let log = open(other.clone());
     let problems = check(&log);
-    let added = format!("{}retry.4s", changed.prefix);
+    let added = format!("{}retry.5s", changed.prefix);
     assert_eq!(missing(&problems), BTreeSet::from([added]));
     let fewer = |problems: &[TopicProblem]| -> BTreeSet<_> {
         let differing = problems
@@ -86,8 +86,6 @@ fn check<L: Log>(log: &L) -> Vec<TopicProblem> {
 }
 
 fn missing(problems: &[TopicProblem]) -> BTreeSet<String> {
-    let missing = problems
-        .iter()
-        .filter(|problem| problem.setting == "does not exist");
+    let missing = problems.iter().filter(|problem| problem.found == "missing");
     missing.map(|problem| problem.topic.clone()).collect()
 }

@@ -135,9 +135,13 @@ pub fn grants(component: Component, topics: &Topics, group_prefix: &str) -> Vec<
             grant(Resource::Group, &group, true, Operation::Read);
         }
         Component::Admin => {
+            let group = format!("{group_prefix}admin.");
+            grant(Resource::Group, &group, true, Operation::Read);
             let id = format!("{group_prefix}config");
             grant(Resource::TransactionalId, &id, false, Operation::Write);
             grant(Resource::TransactionalId, &id, false, Operation::Describe);
+            // Shows how far each group is, and who is in it.
+            grant(Resource::Group, group_prefix, true, Operation::Describe);
         }
         Component::Producer => {}
     }

@@ -41,8 +41,8 @@ const DOUBT: Duration = Duration::from_secs(4);
 /// How long new topics may take until every broker tells of them.
 const SPREAD: Duration = Duration::from_secs(15);
 
-/// The problem of a topic that is not there.
-const MISSING: &str = "does not exist";
+/// The problem of a topic that is not there: "it is missing".
+const MISSING: &str = "it";
 
 /// The settings of a topic, from the table.
 fn settings(spec: &TopicSpec, replication: u16) -> Vec<(&'static str, String)> {

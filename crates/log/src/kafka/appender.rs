@@ -27,6 +27,7 @@ use super::context::log_line;
 use super::error::{append_error, log_error};
 use super::oauth::Tokens;
 use super::raw;
+use super::statistics::{Client, ClientKind, Statistics};
 
 /// How long a stopping producer is given to report what it purged.
 const STOP: Duration = Duration::from_secs(5);
@@ -44,6 +45,7 @@ struct Inner<C: Completion> {
     topics: Arc<Topics>,
     config: ClientConfig,
     tokens: Tokens,
+    statistics: Statistics,
     completion: Arc<C>,
     outstanding: Arc<Outstanding>,
     /// Replaced when librdkafka declares it broken for good.
@@ -93,10 +95,15 @@ struct Context<C: Completion> {
     completion: Arc<C>,
     outstanding: Arc<Outstanding>,
     tokens: Tokens,
+    statistics: Client,
 }
 
 impl<C: Completion> ClientContext for Context<C> {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn stats_raw(&self, json: &[u8]) {
+        self.statistics.told(json);
+    }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
         self.tokens.generate()
@@ -227,12 +234,14 @@ impl<C: Completion> KafkaAppender<C> {
             completion: completion.clone(),
             outstanding: outstanding.clone(),
             tokens: shared.config.tokens(),
+            statistics: shared.statistics.client(ClientKind::Appender),
         };
         let running = Arc::new(Running::start(&config, context)?);
         Ok(Self(Arc::new(Inner {
             topics: shared.topics.clone(),
             config,
             tokens: shared.config.tokens(),
+            statistics: shared.statistics.clone(),
             completion,
             outstanding,
             running: RwLock::new(running),
@@ -255,6 +264,7 @@ impl<C: Completion> Inner<C> {
             completion: self.completion.clone(),
             outstanding: self.outstanding.clone(),
             tokens: self.tokens.clone(),
+            statistics: self.statistics.client(ClientKind::Appender),
         };
         *running = Arc::new(Running::start(&self.config, context)?);
         broken.retire();

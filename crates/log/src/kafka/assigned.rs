@@ -1,11 +1,13 @@
 //! A consumer of one partition that it chose itself: what follower, reader and the writer of
 //! configuration read with.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
+use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
@@ -17,6 +19,7 @@ use super::Shared;
 use super::context::Plain;
 use super::error::{code_error, log_error};
 use super::raw::{self, Kind, Queue};
+use super::statistics::ClientKind;
 
 /// Between two questions to a partition whose leader moves.
 const LEADER_PAUSE: Duration = Duration::from_millis(50);
@@ -44,11 +47,18 @@ pub(super) struct Assigned {
 
 impl Assigned {
     pub(super) fn new(shared: Arc<Shared>) -> Result<Self, LogError> {
+        let config = shared.config.reading();
+        Self::with(shared, &config)
+    }
+
+    /// With these settings.
+    pub(super) fn with(shared: Arc<Shared>, config: &ClientConfig) -> Result<Self, LogError> {
         let doing = "starting a reader of Kafka";
-        let client: BaseConsumer<Plain> = shared
-            .config
-            .reading()
-            .create_with_context(Plain::with(shared.config.tokens()))
+        let client: BaseConsumer<Plain> = config
+            .create_with_context(Plain::counted(
+                shared.config.tokens(),
+                shared.statistics.client(ClientKind::Reader),
+            ))
             .map_err(|error| log_error(doing, &error))?;
         raw::give_token(client.client(), &shared.config.tokens());
         let client = Arc::new(client);
@@ -138,37 +148,119 @@ impl Assigned {
                     code,
                 )),
             },
-            Kind::TokenWanted => {
-                raw::give_token(self.client.client(), &self.shared.config.tokens());
+            other => {
+                self.serve(&other);
                 Ok(Progress::Other)
             }
-            _ => Ok(Progress::Other),
         }
     }
 
-    /// Asks the log for the first offset of a partition and the next to be written. A partition
-    /// that has no leader for the moment, or another one than librdkafka believes, is asked again
-    /// until the time is up: so it is right after its topic was made, and when a broker goes.
+    /// What has nothing to do with records.
+    fn serve(&self, event: &Kind<'_>) {
+        match event {
+            Kind::TokenWanted => {
+                raw::give_token(self.client.client(), &self.shared.config.tokens());
+            }
+            Kind::Statistics(json) => self.client.context().told(json),
+            _ => {}
+        }
+    }
+
+    /// Asks the log for the first offset of a partition and the next to be written.
     pub(super) fn bounds(
         &self,
         partition: Partition,
         timeout: Duration,
-    ) -> Result<std::ops::Range<Offset>, LogError> {
-        let (topic, index) = self.place(partition);
+    ) -> Result<Range<Offset>, LogError> {
+        let bounds = self.all_bounds(&[partition], timeout)?;
+        Ok(bounds.into_iter().next().unwrap_or(0..0))
+    }
+
+    /// The same of many: two requests to each broker that leads some of them.
+    pub(super) fn all_bounds(
+        &self,
+        partitions: &[Partition],
+        timeout: Duration,
+    ) -> Result<Vec<Range<Offset>>, LogError> {
         let deadline = Instant::now() + timeout;
+        // Nobody else takes them out while nothing is read.
+        while self.partition.is_none()
+            && let Some(mut event) = self.queue.poll(Duration::ZERO)
+        {
+            self.serve(&event.read());
+        }
+        let starts = self.ask(partitions, KafkaOffset::Beginning, deadline)?;
+        let ends = self.ask(partitions, KafkaOffset::End, deadline)?;
+        let both = starts.into_iter().zip(ends);
+        Ok(both.map(|(start, end)| start..end.max(start)).collect())
+    }
+
+    /// Asks the log for the next offset to be written: one request.
+    pub(super) fn end(&self, partition: Partition, timeout: Duration) -> Result<Offset, LogError> {
+        let ends = self.ask(&[partition], KafkaOffset::End, Instant::now() + timeout)?;
+        Ok(ends.first().copied().unwrap_or(0))
+    }
+
+    /// The beginning or the end of partitions. Those that have no leader for the moment, or another one
+    /// than librdkafka believes, are asked for again until the time is up: so it is right after their
+    /// topic was made, and when a broker goes.
+    fn ask(
+        &self,
+        partitions: &[Partition],
+        which: KafkaOffset,
+        deadline: Instant,
+    ) -> Result<Vec<Offset>, LogError> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.client.fetch_watermarks(topic, index, left) {
-                Ok((low, high)) => return Ok(low..high),
-                Err(error) if leader_moves(&error) && left > LEADER_PAUSE => {
+            match self.ask_once(partitions, which, left) {
+                Ok(offsets) => return Ok(offsets),
+                Err((_, error)) if leader_moves(&error) && left > LEADER_PAUSE => {
                     thread::sleep(LEADER_PAUSE);
                 }
-                Err(error) => {
-                    let doing = format!("asking for the bounds of {}", self.name(partition));
+                Err((partition, error)) => {
+                    let others = match partitions.len() {
+                        0 | 1 => String::new(),
+                        count => format!(", one of {count} partitions"),
+                    };
+                    let name = self.name(partition);
+                    let doing = format!("asking for the bounds of {name}{others}");
                     return Err(log_error(doing, &error));
                 }
             }
         }
+    }
+
+    /// In failure, the partition of which it is told, or the first.
+    fn ask_once(
+        &self,
+        partitions: &[Partition],
+        which: KafkaOffset,
+        left: Duration,
+    ) -> Result<Vec<Offset>, (Partition, KafkaError)> {
+        let Some(first) = partitions.first().copied() else {
+            return Ok(Vec::new());
+        };
+        let failed = |error| (first, error);
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            let (topic, index) = self.place(*partition);
+            // In the place of a time, which both of these are to brokers.
+            list.add_partition_offset(topic, index, which)
+                .map_err(failed)?;
+        }
+        let list = self.client.offsets_for_times(list, left).map_err(failed)?;
+        let found = list.elements();
+        let found = partitions.iter().zip(&found).map(|(partition, element)| {
+            element.error().map_err(|error| (*partition, error))?;
+            match element.offset() {
+                KafkaOffset::Offset(offset) => Ok(offset),
+                _ => {
+                    let code = RDKafkaErrorCode::LeaderNotAvailable;
+                    Err((*partition, KafkaError::MetadataFetch(code)))
+                }
+            }
+        });
+        found.collect()
     }
 
     fn place(&self, partition: Partition) -> (&str, i32) {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::context::Plain;
 use super::oauth::Tokens;
 use super::security::{Mechanism, Sasl, Security, SecurityProtocol, Tls};
+use super::statistics;
 
 /// Settings of the Kafka engine (`[log.kafka]` in the configuration).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -258,6 +259,7 @@ impl KafkaConfig {
         default("compression.type", "lz4".to_owned());
         // Bounds memory where records are large; the default is 1 GiB.
         default("queue.buffering.max.kbytes", "131072".to_owned());
+        default("statistics.interval.ms", statistics::INTERVAL_MS.to_owned());
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -270,6 +272,9 @@ impl KafkaConfig {
     /// What every consumer has in common: bounded prefetch without librdkafka's one-second pause.
     fn fetching(&self) -> ClientConfig {
         let mut config = self.client();
+        if !self.properties.contains_key("statistics.interval.ms") {
+            config.set("statistics.interval.ms", statistics::INTERVAL_MS);
+        }
         for (name, value) in [
             // With split queues these count per partition. A thousand records are more than the
             // dispatcher keeps unfinished per partition, and 1 MiB more than a round trip's worth.
@@ -340,6 +345,17 @@ impl KafkaConfig {
         config
     }
 
+    /// Follows a topic to its end, and stays there: with few requests while nothing comes. Longer, and the
+    /// question where the end is, which waits behind the fetch, would take too much of the time within
+    /// which staleness must be noticed.
+    pub(super) fn following(&self) -> ClientConfig {
+        let mut config = self.reading();
+        if !self.properties.contains_key("fetch.wait.max.ms") {
+            config.set("fetch.wait.max.ms", "200");
+        }
+        config
+    }
+
     /// Writes configuration records: one writer per installation, see `config_writer`.
     pub(super) fn config_writer(&self) -> ClientConfig {
         let mut config = self.client();
@@ -376,12 +392,15 @@ mod tests {
                 config.appender(&AppenderOptions::default()),
                 config.member("group"),
                 config.reading(),
+                config.following(),
                 config.config_writer(),
             ] {
                 client.create_native_config().unwrap();
             }
         }
         let config = with("fetch.wait.max.ms", "7").member("group");
+        assert_eq!(config.get("fetch.wait.max.ms"), Some("7"));
+        let config = with("fetch.wait.max.ms", "7").following();
         assert_eq!(config.get("fetch.wait.max.ms"), Some("7"));
     }
 

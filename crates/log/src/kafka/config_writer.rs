@@ -10,11 +10,11 @@ use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
+use rdkafka::message::{Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use ringback_core::compare_and_set::{Decision, Known};
-use ringback_core::log::{LogError, Offset, Record, Revision, WriteError};
-use ringback_core::topics::{Partition, TopicId};
+use ringback_core::log::{Append, LogError, Offset, Record, Revision, WriteError, partition_of};
+use ringback_core::topics::{Cleanup, Partition, TopicId, Topics};
 
 use super::Shared;
 use super::assigned::Assigned;
@@ -36,6 +36,16 @@ pub(super) struct ConfigWriter {
     producer: Option<BaseProducer<Reports>>,
     reader: Option<Assigned>,
     known: HashMap<TopicId, Known>,
+}
+
+/// A write.
+pub(super) struct Set<'a> {
+    pub(super) topic: TopicId,
+    pub(super) key: &'a str,
+    pub(super) expected: Option<Revision>,
+    pub(super) value: Option<&'a [u8]>,
+    /// What is told of it, elsewhere, in the same transaction.
+    pub(super) beside: Option<Append<'a>>,
 }
 
 /// Why an attempt to write did not succeed.
@@ -62,21 +72,13 @@ impl ConfigWriter {
         }
     }
 
-    pub(super) fn write(
-        &mut self,
-        topic: TopicId,
-        key: &str,
-        expected: Option<Revision>,
-        value: Option<&[u8]>,
-    ) -> Result<Revision, WriteError> {
-        let doing = format!(
-            "writing {key} to {}",
-            self.shared.topics.spec(topic).full_name
-        );
+    pub(super) fn write(&mut self, set: &Set<'_>) -> Result<Revision, WriteError> {
+        let topic = &self.shared.topics.spec(set.topic).full_name;
+        let doing = format!("writing {} to {topic}", set.key);
         // Where a commit whose answer was lost may have put the record.
         let mut perhaps: Option<Offset> = None;
         for _ in 0..TRIES {
-            let attempt = self.attempt(topic, key, expected, value, &mut perhaps, &doing);
+            let attempt = self.attempt(set, &mut perhaps, &doing);
             match attempt {
                 Ok(result) => return result,
                 Err(Failure::Fenced) => self.producer = None,
@@ -93,18 +95,21 @@ impl ConfigWriter {
 
     fn attempt(
         &mut self,
-        topic: TopicId,
-        key: &str,
-        expected: Option<Revision>,
-        value: Option<&[u8]>,
+        set: &Set<'_>,
         perhaps: &mut Option<Offset>,
         doing: &str,
     ) -> Result<Result<Revision, WriteError>, Failure> {
+        let (topic, key) = (set.topic, set.key.as_bytes());
+        let is_compacted = |topic| self.shared.topics.spec(topic).cleanup == Cleanup::Compact;
+        if set.beside.is_some_and(|told| is_compacted(told.topic)) {
+            let reason = "what is told of a change goes to a topic with retention";
+            return Err(LogError::permanent(doing, reason).into());
+        }
         let fresh = self.fence(doing)?;
         self.known.entry(topic).or_default().begin(*perhaps);
         self.catch_up(topic, fresh)?;
         let known = self.known.entry(topic).or_default();
-        match known.decide(key.as_bytes(), expected) {
+        match known.decide(key, set.expected) {
             Decision::Write => {}
             Decision::Done(revision) => return Ok(Ok(revision)),
             Decision::Conflict(current) => return Ok(Err(WriteError::Conflict { current })),
@@ -114,9 +119,26 @@ impl ConfigWriter {
         };
         // Between writes nobody polls it, and the token it began with may be over.
         raw::give_token(producer.client(), &self.shared.config.tokens());
-        let name = &self.shared.topics.spec(topic).full_name;
-        let offset = transact(producer, name, key.as_bytes(), value, perhaps, doing)?;
-        known.learn(key.as_bytes(), offset, value.is_none());
+        let topics = &self.shared.topics;
+        let mut records = vec![record(topics, topic, 0, Some(key), set.value)];
+        if let Some(told) = &set.beside {
+            let partitions = topics.spec(told.topic).partitions;
+            let index = partition_of(told.key.unwrap_or_default(), partitions);
+            let index = i32::try_from(index).unwrap_or(0);
+            let headers = told
+                .headers
+                .iter()
+                .fold(OwnedHeaders::new(), |all, header| {
+                    all.insert(rdkafka::message::Header {
+                        key: header.name,
+                        value: Some(header.value),
+                    })
+                });
+            let told = record(topics, told.topic, index, told.key, told.value);
+            records.push(told.headers(headers));
+        }
+        let offset = transact(producer, records, perhaps, doing)?;
+        known.learn(key, offset, set.value.is_none());
         Ok(Ok(Revision(offset)))
     }
 
@@ -182,12 +204,31 @@ impl ConfigWriter {
     }
 }
 
-/// One record in one transaction.
+/// A record for the queue of a producer; the opaque is its place in the transaction.
+type Queued<'a> = BaseRecord<'a, [u8], [u8], Box<usize>>;
+
+fn record<'a>(
+    topics: &'a Topics,
+    topic: TopicId,
+    partition: i32,
+    key: Option<&'a [u8]>,
+    payload: Option<&'a [u8]>,
+) -> Queued<'a> {
+    BaseRecord {
+        topic: &topics.spec(topic).full_name,
+        partition: Some(partition),
+        payload,
+        key,
+        timestamp: None,
+        headers: None,
+        delivery_opaque: Box::new(0),
+    }
+}
+
+/// Records in one transaction; the offset of the first.
 fn transact(
     producer: &BaseProducer<Reports>,
-    topic: &str,
-    key: &[u8],
-    value: Option<&[u8]>,
+    records: Vec<Queued<'_>>,
     perhaps: &mut Option<Offset>,
     doing: &str,
 ) -> Result<Offset, Failure> {
@@ -197,29 +238,29 @@ fn transact(
         true => Failure::Fenced,
         false => log_error(doing, &error).into(),
     };
-    *producer.context().0.lock() = None;
+    let count = records.len();
+    *producer.context().0.lock() = vec![None; count];
     producer.begin_transaction().map_err(failed)?;
-    let record = BaseRecord {
-        topic,
-        partition: Some(0),
-        payload: value,
-        key: Some(key),
-        timestamp: None,
-        headers: None,
-        delivery_opaque: (),
-    };
-    producer.send(record).map_err(|(error, _)| failed(error))?;
+    for (place, mut record) in records.into_iter().enumerate() {
+        record.delivery_opaque = Box::new(place);
+        producer.send(record).map_err(|(error, _)| failed(error))?;
+    }
     if let Err(error) = producer.flush(STEP) {
         return Err(failed(error));
     }
-    let report = producer.context().0.lock().take();
-    let offset = match report {
-        Some(Ok(offset)) => offset,
-        Some(Err(error)) => return Err(failed(error)),
-        None => {
-            let reason = "the brokers did not acknowledge in time";
-            return Err(LogError::retriable(doing, reason).into());
+    let mut first = None;
+    for report in std::mem::take(&mut *producer.context().0.lock()) {
+        match report {
+            Some(Ok(offset)) => first = first.or(Some(offset)),
+            Some(Err(error)) => return Err(failed(error)),
+            None => {
+                let reason = "the brokers did not acknowledge in time";
+                return Err(LogError::retriable(doing, reason).into());
+            }
         }
+    }
+    let Some(offset) = first else {
+        return Err(LogError::permanent(doing, "there is nothing to write").into());
     };
     *perhaps = Some(offset);
     let deadline = Instant::now() + STEP;
@@ -257,9 +298,9 @@ fn is_retriable(error: &KafkaError) -> bool {
     matches!(error, KafkaError::Transaction(error) if error.is_retriable())
 }
 
-/// The report of the one record in flight: its offset, or why it has none.
+/// The reports of the records in flight, by their places: an offset, or why there is none.
 #[derive(Default)]
-struct Reports(Mutex<Option<Result<Offset, KafkaError>>>);
+struct Reports(Mutex<Vec<Option<Result<Offset, KafkaError>>>>);
 
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
@@ -273,13 +314,16 @@ impl ClientContext for Reports {
 }
 
 impl ProducerContext for Reports {
-    type DeliveryOpaque = ();
+    type DeliveryOpaque = Box<usize>;
 
-    fn delivery(&self, report: &DeliveryResult<'_>, (): ()) {
+    fn delivery(&self, report: &DeliveryResult<'_>, place: Box<usize>) {
         let report = match report {
             Ok(message) => Ok(message.offset()),
             Err((error, _)) => Err(error.clone()),
         };
-        *self.0.lock() = Some(report);
+        // One of an earlier transaction, purged late, has no place any more.
+        if let Some(told) = self.0.lock().get_mut(*place) {
+            *told = Some(report);
+        }
     }
 }

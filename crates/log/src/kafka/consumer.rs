@@ -25,6 +25,7 @@ use super::error::log_error;
 use super::raw;
 use super::rebalance::Rebalance;
 use super::signal::Signal;
+use super::statistics::ClientKind;
 
 /// All partition queues are looked at this often whether or not they announced anything: such an
 /// announcement can get lost (rust-rdkafka #665, #840), and the main queue wants to be polled.
@@ -132,11 +133,11 @@ impl GroupMember {
     fn new(shared: Arc<Shared>, group: &str, topics: &[TopicId]) -> Result<Self, LogError> {
         let group_name = shared.config.group(group);
         let doing = format!("joining consumer group {group_name}");
-        let context = Member {
-            commit_failures: shared.commit_failures.clone(),
-            tokens: shared.config.tokens(),
-            ..Member::default()
-        };
+        let context = Member::new(
+            shared.config.tokens(),
+            shared.commit_failures.clone(),
+            shared.statistics.client(ClientKind::Consumer),
+        );
         let mut client: BaseConsumer<Member> = shared
             .config
             .member(group)

@@ -14,6 +14,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::oauth::Tokens;
+use super::statistics::Client;
 
 /// librdkafka's error level is our warning: it reconnects by itself, and what stays wrong comes
 /// back as the result of an operation.
@@ -43,6 +44,8 @@ pub(super) struct Plain {
     pub(super) tokens: Tokens,
     /// What librdkafka complained of last: the cause behind an operation that merely timed out.
     complaint: Mutex<Option<(RDKafkaErrorCode, String)>>,
+    /// What is told of it is kept here.
+    statistics: Option<Client>,
 }
 
 impl Plain {
@@ -50,6 +53,21 @@ impl Plain {
         Self {
             tokens,
             ..Self::default()
+        }
+    }
+
+    /// The same, and what librdkafka tells of it is kept.
+    pub(super) fn counted(tokens: Tokens, statistics: Client) -> Self {
+        Self {
+            statistics: Some(statistics),
+            ..Self::with(tokens)
+        }
+    }
+
+    /// librdkafka tells what it counted.
+    pub(super) fn told(&self, json: &[u8]) {
+        if let Some(statistics) = &self.statistics {
+            statistics.told(json);
         }
     }
 
@@ -100,7 +118,6 @@ pub(super) enum Change {
 }
 
 /// The context of a member of a group.
-#[derive(Default)]
 pub(super) struct Member {
     /// Changes in the order the group wanted them.
     pub(super) changes: Mutex<VecDeque<Change>>,
@@ -117,10 +134,31 @@ pub(super) struct Member {
     /// Failed commits of all consumers of this log.
     pub(super) commit_failures: Arc<AtomicU64>,
     pub(super) tokens: Tokens,
+    statistics: Client,
+}
+
+impl Member {
+    pub(super) fn new(tokens: Tokens, commit_failures: Arc<AtomicU64>, statistics: Client) -> Self {
+        Self {
+            changes: Mutex::default(),
+            closing: AtomicBool::default(),
+            events: AtomicU64::default(),
+            commits_ended: AtomicU64::default(),
+            commit_error: Mutex::default(),
+            not_committed: Mutex::default(),
+            commit_failures,
+            tokens,
+            statistics,
+        }
+    }
 }
 
 impl ClientContext for Member {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn stats_raw(&self, json: &[u8]) {
+        self.statistics.told(json);
+    }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
         self.tokens.generate()

@@ -29,7 +29,8 @@ pub struct KafkaFollower {
 impl KafkaFollower {
     pub(super) fn new(shared: Arc<Shared>, topic: TopicId) -> Result<Self, LogError> {
         let partition = Partition { topic, index: 0 };
-        let mut assigned = Assigned::new(shared)?;
+        let config = shared.config.following();
+        let mut assigned = Assigned::with(shared, &config)?;
         assigned.start(partition, None)?;
         Ok(Self {
             assigned,
@@ -77,7 +78,7 @@ impl Follower for KafkaFollower {
             // Asking is what shows that the brokers are in reach, and so that there is no more.
             if !at_end && due {
                 self.asked = Some(now);
-                end = Some(self.assigned.bounds(self.partition, ANSWER)?.end);
+                end = Some(self.assigned.end(self.partition, ANSWER)?);
             }
             at_end |= end.is_some_and(|end| self.assigned.reached() >= end);
             let now = Instant::now();

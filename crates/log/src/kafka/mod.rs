@@ -7,6 +7,7 @@
 //! | `appender` | appends by an idempotent producer |
 //! | `consumer`, `rebalance`, `commit` | a member of a group |
 //! | `assigned` | a consumer of one chosen partition, for `follower` and `reader` |
+//! | `groups` | a group as others see it |
 //! | `config_writer` | compare-and-set by a fenced transaction |
 //! | `admin` | creates and checks topics |
 //! | `acl` | what each component may do |
@@ -23,19 +24,23 @@ mod consumer;
 mod context;
 mod error;
 mod follower;
+mod groups;
 mod oauth;
 mod raw;
 mod reader;
 mod rebalance;
 mod security;
 mod signal;
+mod statistics;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use ringback_core::log::{
-    AppenderOptions, Completion, Log, LogError, Revision, TopicProblem, WriteError,
+    Append, AppenderOptions, Completion, GroupView, Log, LogError, Revision, TopicProblem,
+    WriteError,
 };
 use ringback_core::topics::{TopicId, Topics};
 
@@ -45,8 +50,10 @@ pub use self::consumer::KafkaConsumer;
 pub use self::follower::KafkaFollower;
 pub use self::reader::KafkaReader;
 pub use self::security::{Mechanism, Sasl, SecurityProtocol, Tls};
+pub use self::statistics::{ClientFigures, ClientKind};
 
-use self::config_writer::ConfigWriter;
+use self::config_writer::{ConfigWriter, Set};
+use self::statistics::Statistics;
 
 /// A Kafka cluster as a log. Clones share everything.
 #[derive(Clone)]
@@ -61,6 +68,7 @@ pub(crate) struct Shared {
     topics: Arc<Topics>,
     /// Commits of any consumer that failed.
     commit_failures: Arc<AtomicU64>,
+    statistics: Statistics,
 }
 
 impl KafkaLog {
@@ -72,6 +80,7 @@ impl KafkaLog {
             config,
             topics,
             commit_failures: Arc::default(),
+            statistics: Statistics::default(),
         });
         let writer = Arc::new(Mutex::new(ConfigWriter::new(shared.clone())));
         Ok(Self { shared, writer })
@@ -87,6 +96,11 @@ impl KafkaLog {
     /// most, but many mean that something is wrong.
     pub fn commit_failures(&self) -> u64 {
         self.shared.commit_failures.load(Ordering::Relaxed)
+    }
+
+    /// What its clients did and how it is with their brokers, by kind, as librdkafka told last.
+    pub fn clients(&self) -> BTreeMap<ClientKind, ClientFigures> {
+        self.shared.statistics.figures()
     }
 }
 
@@ -120,14 +134,26 @@ impl Log for KafkaLog {
         KafkaReader::new(self.shared.clone())
     }
 
-    fn compare_and_set(
+    fn group(&self, group: &str, topics: &[TopicId]) -> Result<GroupView, LogError> {
+        groups::view(&self.shared, group, topics)
+    }
+
+    fn compare_and_set_beside(
         &self,
         topic: TopicId,
         key: &str,
         expected: Option<Revision>,
         value: Option<&[u8]>,
+        beside: Option<Append<'_>>,
     ) -> Result<Revision, WriteError> {
-        self.writer.lock().write(topic, key, expected, value)
+        let set = Set {
+            topic,
+            key,
+            expected,
+            value,
+            beside,
+        };
+        self.writer.lock().write(&set)
     }
 
     fn create_topics(&self) -> Result<Vec<TopicProblem>, LogError> {

@@ -103,6 +103,78 @@ pub(super) fn log_start(
     (result == NO_ERROR && low >= 0).then_some(low)
 }
 
+/// A member of a group, as its coordinator tells.
+pub(super) struct RawMember {
+    pub(super) id: String,
+    pub(super) host: String,
+    pub(super) assignment: Vec<u8>,
+}
+
+/// Blocking: the members of a group. (`rdkafka`'s own reader panics at a name that is not UTF-8, and at a
+/// list without groups.)
+pub(super) fn members<C: ClientContext>(
+    client: &Client<C>,
+    group: &str,
+    timeout: Duration,
+) -> Result<Vec<RawMember>, RDKafkaErrorCode> {
+    let name = CString::new(group).map_err(|_| RDKafkaErrorCode::InvalidGroupId)?;
+    let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    let mut list: *const sys::rd_kafka_group_list = ptr::null();
+    // SAFETY: the client is valid while it is borrowed, the name ends with a NUL, the rest is ours.
+    let result = unsafe {
+        sys::rd_kafka_list_groups(client.native_ptr(), name.as_ptr(), &raw mut list, millis)
+    };
+    if result != NO_ERROR {
+        return Err(result.into());
+    }
+    if list.is_null() {
+        return Ok(Vec::new());
+    }
+    // SAFETY: librdkafka gave the list to us; it is destroyed once, below, after all is copied.
+    let found = unsafe { members_of(&*list) };
+    // SAFETY: see above.
+    unsafe { sys::rd_kafka_group_list_destroy(list) };
+    Ok(found)
+}
+
+/// # Safety
+/// The list must be one that librdkafka made and that is not destroyed yet.
+unsafe fn members_of(list: &sys::rd_kafka_group_list) -> Vec<RawMember> {
+    let mut found = Vec::new();
+    for at in 0..usize::try_from(list.group_cnt).unwrap_or(0) {
+        // SAFETY: there are `group_cnt` groups, and each has `member_cnt` members, with texts that end
+        // with a NUL and an assignment of the size that is said.
+        unsafe {
+            let group = &*list.groups.add(at);
+            for at in 0..usize::try_from(group.member_cnt).unwrap_or(0) {
+                let member = &*group.members.add(at);
+                let size = usize::try_from(member.member_assignment_size).unwrap_or(0);
+                found.push(RawMember {
+                    id: lossy(member.member_id),
+                    host: lossy(member.client_host),
+                    assignment: match member.member_assignment.is_null() {
+                        true => Vec::new(),
+                        false => slice::from_raw_parts(member.member_assignment.cast::<u8>(), size)
+                            .to_vec(),
+                    },
+                });
+            }
+        }
+    }
+    found
+}
+
+/// # Safety
+/// The text must be null, or end with a NUL.
+unsafe fn lossy(text: *const std::ffi::c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: by the contract of this function.
+    let text = unsafe { CStr::from_ptr(text) };
+    text.to_string_lossy().into_owned()
+}
+
 /// Begins a commit whose end is reported to `commit_callback`, from within `poll`. (`rdkafka`'s own
 /// asynchronous commit never reports: librdkafka answers only where it was told to.)
 pub(super) fn commit(
@@ -249,6 +321,8 @@ pub(super) enum Kind<'e> {
     Failed(RDKafkaErrorCode),
     /// A new token is wanted: [`give_token`] gives one.
     TokenWanted,
+    /// What librdkafka counted, as JSON.
+    Statistics(&'e [u8]),
     /// Nothing of interest.
     Other,
 }
@@ -289,6 +363,15 @@ impl Event {
                 }
             }
             sys::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH => Kind::TokenWanted,
+            sys::RD_KAFKA_EVENT_STATS => {
+                // SAFETY: see above.
+                let json = unsafe { sys::rd_kafka_event_stats(event) };
+                match json.is_null() {
+                    true => Kind::Other,
+                    // SAFETY: it ends with a NUL, and belongs to the event.
+                    false => Kind::Statistics(unsafe { CStr::from_ptr(json) }.to_bytes()),
+                }
+            }
             sys::RD_KAFKA_EVENT_LOG => {
                 // SAFETY: see above.
                 unsafe { forward_log(event) };

@@ -30,6 +30,10 @@ impl Reader for KafkaReader {
         self.assigned.bounds(partition, ANSWER)
     }
 
+    fn all_bounds(&mut self, partitions: &[Partition]) -> Result<Vec<Range<Offset>>, LogError> {
+        self.assigned.all_bounds(partitions, ANSWER)
+    }
+
     fn read(
         &mut self,
         partition: Partition,

@@ -269,7 +269,7 @@ impl Drop for LocalConsumer {
 
 impl super::Engine {
     /// Blocking: makes the positions durable that were committed before.
-    fn settle(&self) -> Result<(), LogError> {
+    pub(super) fn settle(&self) -> Result<(), LogError> {
         let answer = self.inbox.ask(Request::Settle);
         answer.unwrap_or_else(|| Err(self.ended("committing positions")))
     }

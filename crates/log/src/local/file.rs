@@ -58,10 +58,12 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Kind), LogError> {
             ));
         }
     };
-    // FULL: a commit returns when it is on the disk, not when it is on its way there.
+    // FULL: a commit returns when it is on the disk, not when it is on its way there. What is temporary
+    // needs no place on a disk, which a container with a read-only root has not got.
     connection
         .execute_batch(
             "PRAGMA busy_timeout = 5000;
+             PRAGMA temp_store = MEMORY;
              PRAGMA journal_mode = WAL;
              PRAGMA synchronous = FULL;
              PRAGMA wal_autocheckpoint = 1000;",

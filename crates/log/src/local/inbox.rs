@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use ringback_core::log::{Committed, LogError, Revision, WriteError};
 
-use super::queue::Source;
+use super::queue::{Source, Waiting};
 
 /// Positions by group and slot, the newest of each.
 pub(super) type Positions = HashMap<(Arc<str>, usize), Committed>;
@@ -17,7 +17,7 @@ pub(super) type Positions = HashMap<(Arc<str>, usize), Committed>;
 /// A question to the writer thread; the one who asks waits for the answer, so there are never more
 /// of them than threads.
 pub(super) enum Request {
-    /// See [`ringback_core::log::Log::compare_and_set`].
+    /// See [`ringback_core::log::Log::compare_and_set_beside`].
     CompareAndSet(CompareAndSet),
     /// Make all positions durable that were handed over before.
     Settle(SyncSender<Result<(), LogError>>),
@@ -30,6 +30,8 @@ pub(super) struct CompareAndSet {
     pub(super) key: Box<str>,
     pub(super) expected: Option<Revision>,
     pub(super) value: Option<Box<[u8]>>,
+    /// What is told of the change, elsewhere.
+    pub(super) beside: Option<Waiting>,
     pub(super) reply: SyncSender<Result<Revision, WriteError>>,
 }
 

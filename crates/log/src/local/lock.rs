@@ -12,6 +12,25 @@ pub(super) struct DirLock {
     _file: File,
 }
 
+/// Who holds the directory, if anybody does.
+pub(super) fn holder(dir: &Path) -> Option<String> {
+    let mut file = File::open(dir.join("lock")).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(named(&mut file)),
+        _ => None,
+    }
+}
+
+/// The holder, as its file names it.
+fn named(file: &mut File) -> String {
+    let mut holder = String::new();
+    let _ = file.read_to_string(&mut holder);
+    match holder.trim() {
+        "" => "another process".to_owned(),
+        pid => format!("process {pid}"),
+    }
+}
+
 impl DirLock {
     pub(super) fn acquire(dir: &Path) -> Result<Self, LogError> {
         let doing = || format!("locking the local log in {}", dir.display());
@@ -27,12 +46,7 @@ impl DirLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = file.read_to_string(&mut holder);
-                let holder = match holder.trim() {
-                    "" => "another process".to_owned(),
-                    pid => format!("process {pid}"),
-                };
+                let holder = named(&mut file);
                 return Err(LogError::permanent(
                     doing(),
                     format!(

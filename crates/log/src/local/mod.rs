@@ -35,7 +35,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use ringback_core::log::{
-    AppenderOptions, Completion, Log, LogError, Revision, TopicProblem, WriteError, partition_of,
+    Append, AppenderOptions, Completion, GroupMember, GroupView, Log, LogError, Revision,
+    TopicProblem, WriteError, partition_of,
 };
 pub use ringback_core::time::Clock;
 use ringback_core::time::duration_label;
@@ -47,6 +48,7 @@ use self::inbox::{CompareAndSet, Inbox, Request};
 use self::lock::DirLock;
 use self::meta::Meta;
 pub use self::queue::LocalAppender;
+use self::read::Reads;
 use self::slices::Slices;
 use self::state::{State, StoredTopic};
 use self::writer::Writer;
@@ -102,6 +104,11 @@ impl LocalLog {
         }
         let _lock = DirLock::acquire(dir)?;
         Ok(Meta::open(path)?.topics()?.into_keys().collect())
+    }
+
+    /// The process that has the log in this directory open, if any.
+    pub fn holder(dir: &Path) -> Option<String> {
+        lock::holder(dir)
     }
 
     /// Blocking: opens the log in a directory, which is created when it is not there; removes what
@@ -195,7 +202,7 @@ impl LocalLog {
                 }
             };
             let Some(stored) = self.engine.state.stored(topic) else {
-                differs("does not exist", "a topic".to_owned(), "none".to_owned());
+                differs("it", "a topic".to_owned(), "missing".to_owned());
                 continue;
             };
             let retention = match spec.cleanup {
@@ -248,12 +255,40 @@ impl Log for LocalLog {
         Ok(LocalReader::new(self.engine.clone()))
     }
 
-    fn compare_and_set(
+    /// Its one member is in this process and owns everything.
+    fn group(&self, group: &str, topics: &[TopicId]) -> Result<GroupView, LogError> {
+        self.engine.settle()?;
+        let state = &self.engine.state;
+        let mut reads = Reads::new(state.clone());
+        let mut view = GroupView::default();
+        let mut all = Vec::new();
+        for slot in topics.iter().flat_map(|topic| state.slots(*topic)) {
+            let partition = &state.partitions[slot];
+            let committed = meta::read_position(reads.meta()?, group, partition);
+            let committed = committed.map_err(|error| {
+                LogError::retriable(format!("reading the positions of group {group}"), error)
+            })?;
+            all.push(partition.partition);
+            view.committed
+                .extend(committed.map(|committed| (partition.partition, committed.offset)));
+        }
+        if self.engine.groups.lock().contains(group) {
+            view.members.push(GroupMember {
+                id: "this process".to_owned(),
+                host: "localhost".to_owned(),
+                partitions: all,
+            });
+        }
+        Ok(view)
+    }
+
+    fn compare_and_set_beside(
         &self,
         topic: TopicId,
         key: &str,
         expected: Option<Revision>,
         value: Option<&[u8]>,
+        beside: Option<Append<'_>>,
     ) -> Result<Revision, WriteError> {
         let state = &self.engine.state;
         let spec = state.topics.spec(topic);
@@ -265,12 +300,24 @@ impl Log for LocalLog {
             let reason = "compare-and-set works on compacted topics only";
             return Err(LogError::permanent(doing(), reason).into());
         }
+        let beside = beside
+            .map(|beside| queue::prepare(state, &beside))
+            .transpose()
+            .map_err(|error| LogError::permanent(doing(), error))?;
+        if beside
+            .as_ref()
+            .is_some_and(|told| state.partitions[told.slot].compacted)
+        {
+            let reason = "what is told of a change goes to a topic with retention";
+            return Err(LogError::permanent(doing(), reason).into());
+        }
         let answer = self.engine.inbox.ask(|reply| {
             Request::CompareAndSet(CompareAndSet {
                 slot,
                 key: key.into(),
                 expected,
                 value: value.map(Into::into),
+                beside,
                 reply,
             })
         });

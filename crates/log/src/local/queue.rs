@@ -12,6 +12,7 @@ use ringback_core::log::{
 
 use super::Engine;
 use super::codec;
+use super::state::State;
 
 /// Largest record: key, headers and value. Kafka's default (`message.max.bytes`) is about this.
 const RECORD_BYTES_MAX: usize = 1 << 20;
@@ -125,61 +126,61 @@ impl<C: Completion> LocalAppender<C> {
             shared: Arc::new(Handle { queue, engine }),
         }
     }
+}
 
-    fn prepare(&self, record: &Append<'_>) -> Result<Waiting, AppendError> {
-        let state = &self.shared.engine.state;
-        let spec = state.topics.spec(record.topic);
-        let refused = |reason: String| AppendError::Refused {
-            topic: spec.full_name.clone(),
-            reason,
-        };
-        // Fewer than in the table: the rest is not created yet. More: the table has the say.
-        let partitions = state.existing(record.topic).min(spec.partitions);
-        if partitions == 0 {
-            return Err(refused(
-                "the topic does not exist; create the topics first".to_owned(),
-            ));
-        }
-        let index = match record.key {
-            Some(key) => partition_of(key, partitions),
-            None => state.spread(record.topic, partitions),
-        };
-        let slot = state.slots(record.topic).start + index as usize;
-        if record.key.is_none() && state.partitions[slot].compacted {
-            return Err(refused(
-                "a record of a compacted topic needs a key".to_owned(),
-            ));
-        }
-        let key = record.key.unwrap_or_default();
-        let value = record.value.unwrap_or_default();
-        let headers = codec::encoded_len(record.headers)
-            .ok_or_else(|| refused("a header's name is longer than 65,535 bytes".to_owned()))?;
-        let total = key
-            .len()
-            .saturating_add(headers)
-            .saturating_add(value.len());
-        if total > RECORD_BYTES_MAX {
-            return Err(refused(format!(
-                "it has {total} bytes, more than {RECORD_BYTES_MAX}"
-            )));
-        }
-        let mut bytes = Vec::with_capacity(total);
-        bytes.extend_from_slice(key);
-        codec::encode(record.headers, &mut bytes);
-        bytes.extend_from_slice(value);
-        Ok(Waiting {
-            slot,
-            bytes: bytes.into_boxed_slice(),
-            key: record.key.map(<[u8]>::len),
-            headers,
-            has_value: record.value.is_some(),
-        })
+/// A record as the writer takes it, if the log takes it at all.
+pub(super) fn prepare(state: &State, record: &Append<'_>) -> Result<Waiting, AppendError> {
+    let spec = state.topics.spec(record.topic);
+    let refused = |reason: String| AppendError::Refused {
+        topic: spec.full_name.clone(),
+        reason,
+    };
+    // Fewer than in the table: the rest is not created yet. More: the table has the say.
+    let partitions = state.existing(record.topic).min(spec.partitions);
+    if partitions == 0 {
+        return Err(refused(
+            "the topic does not exist; create the topics first".to_owned(),
+        ));
     }
+    let index = match record.key {
+        Some(key) => partition_of(key, partitions),
+        None => state.spread(record.topic, partitions),
+    };
+    let slot = state.slots(record.topic).start + index as usize;
+    if record.key.is_none() && state.partitions[slot].compacted {
+        return Err(refused(
+            "a record of a compacted topic needs a key".to_owned(),
+        ));
+    }
+    let key = record.key.unwrap_or_default();
+    let value = record.value.unwrap_or_default();
+    let headers = codec::encoded_len(record.headers)
+        .ok_or_else(|| refused("a header's name is longer than 65,535 bytes".to_owned()))?;
+    let total = key
+        .len()
+        .saturating_add(headers)
+        .saturating_add(value.len());
+    if total > RECORD_BYTES_MAX {
+        return Err(refused(format!(
+            "it has {total} bytes, more than {RECORD_BYTES_MAX}"
+        )));
+    }
+    let mut bytes = Vec::with_capacity(total);
+    bytes.extend_from_slice(key);
+    codec::encode(record.headers, &mut bytes);
+    bytes.extend_from_slice(value);
+    Ok(Waiting {
+        slot,
+        bytes: bytes.into_boxed_slice(),
+        key: record.key.map(<[u8]>::len),
+        headers,
+        has_value: record.value.is_some(),
+    })
 }
 
 impl<C: Completion> Appender<C> for LocalAppender<C> {
     fn append(&self, record: Append<'_>, token: C::Token) -> Result<(), (C::Token, AppendError)> {
-        let waiting = match self.prepare(&record) {
+        let waiting = match prepare(&self.shared.engine.state, &record) {
             Ok(waiting) => waiting,
             Err(error) => return Err((token, error)),
         };

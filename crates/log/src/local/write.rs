@@ -83,6 +83,18 @@ pub(super) fn remove_key(
         .map(|_| ())
 }
 
+/// The revision of what is there now.
+pub(super) fn current(
+    connection: &Connection,
+    state: &State,
+    set: &CompareAndSet,
+) -> rusqlite::Result<Option<Revision>> {
+    connection
+        .prepare_cached(&state.partitions[set.slot].sql.find_key)?
+        .query_row([set.key.as_bytes()], |row| row.get(0).map(Revision))
+        .optional()
+}
+
 pub(super) fn compare_and_set(
     connection: &Connection,
     state: &State,
@@ -92,10 +104,7 @@ pub(super) fn compare_and_set(
 ) -> rusqlite::Result<Result<Revision, WriteError>> {
     let partition = &state.partitions[set.slot];
     let key = set.key.as_bytes();
-    let current: Option<Revision> = connection
-        .prepare_cached(&partition.sql.find_key)?
-        .query_row([key], |row| row.get(0).map(Revision))
-        .optional()?;
+    let current = current(connection, state, set)?;
     if current != set.expected {
         return Ok(Err(WriteError::Conflict { current }));
     }

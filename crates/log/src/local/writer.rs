@@ -16,7 +16,7 @@ use super::meta::{self, Meta};
 use super::queue::{Source, Waiting};
 use super::slices::Slices;
 use super::state::{State, StoredTopic};
-use super::write::{Touched, compare_and_set, in_transaction, insert, remove_key};
+use super::write::{Touched, compare_and_set, current, in_transaction, insert, remove_key};
 
 /// Most records of a commit: more do not make it cheaper, and the first would wait for the last.
 const BATCH_RECORDS: usize = 1024;
@@ -193,6 +193,10 @@ impl Writer {
         } else {
             self.now()
         };
+        self.batch(records, shares, at)
+    }
+
+    fn batch(&self, records: Vec<Waiting>, shares: Vec<usize>, at: Timestamp) -> Batch {
         let results = records
             .iter()
             .map(|record| {
@@ -284,7 +288,10 @@ impl Writer {
         let mut settles = Vec::new();
         for request in found.requests.drain(..) {
             match request {
-                Request::CompareAndSet(set) => sets.push(set),
+                Request::CompareAndSet(mut set) => match set.beside.take() {
+                    None => sets.push(set),
+                    Some(told) => self.set_beside(set, told),
+                },
                 Request::Settle(reply) => settles.push(reply),
                 Request::CreateTopics(reply) => {
                     let _ = reply.try_send(self.create_topics());
@@ -305,6 +312,35 @@ impl Writer {
         for settle in settles {
             let _ = settle.try_send(outcome.clone());
         }
+    }
+
+    /// A change of which a record tells. That one is in another file, so it is made durable first: then
+    /// no change is without it. Whether the change meets a conflict is known before, because nobody
+    /// writes but this thread.
+    fn set_beside(&mut self, set: CompareAndSet, told: Waiting) {
+        let at = self.now();
+        let told = match current(&self.meta.connection, &self.state, &set) {
+            Ok(current) if current == set.expected => self.append_one(told, at),
+            // The conflict is answered below.
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.meta.failed("reading", error)),
+        };
+        if let Err(error) = told {
+            self.note(Work::Append, Some(&error));
+            let _ = set.reply.try_send(Err(WriteError::Log(error)));
+            return;
+        }
+        let mut nothing = self.batch(Vec::new(), Vec::new(), at);
+        // Who asked has been told.
+        let outcome = self.commit_meta(&mut nothing, at, &[], vec![set], Positions::new());
+        self.note(Work::Meta, outcome.as_ref().err());
+    }
+
+    /// Appends a record to a topic with retention.
+    fn append_one(&mut self, record: Waiting, at: Timestamp) -> Result<(), LogError> {
+        let class = self.slices.class_of(record.slot);
+        let mut batch = self.batch(vec![record], Vec::new(), at);
+        self.write_class(class, &mut batch, &[0])
     }
 
     fn commit_meta(

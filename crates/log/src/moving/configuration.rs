@@ -122,7 +122,7 @@ pub fn check_secrets<S: Log>(source: &S, keys: &KeyRing) -> Result<(), MoveError
 /// Blocking: whether the target can take the source over: it is not in use, and has a topic for
 /// whatever waits. Its topics must exist.
 pub fn check_target<S: Log, T: Log>(source: &S, target: &T) -> Result<(), MoveError> {
-    for role in [Role::Tenants, Role::Webhooks, Role::Accounts] {
+    for role in [Role::Tenants, Role::Webhooks, Role::Tokens, Role::Accounts] {
         let (_, topic) = pair(source, target, role)?;
         if !newest(target, topic)?.is_empty() {
             return Err(in_use(target, topic, "has records"));

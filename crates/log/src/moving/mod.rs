@@ -113,7 +113,7 @@ struct Moving<'a, S: Log, T: Log> {
 
 impl<S: Log, T: Log> Moving<'_, S, T> {
     fn configuration(&mut self) -> Result<(), MoveError> {
-        for role in [Role::Tenants, Role::Webhooks, Role::Accounts] {
+        for role in [Role::Tenants, Role::Webhooks, Role::Tokens, Role::Accounts] {
             let count = configuration::carry_compared(self.source, self.target, role)?;
             self.carrier.count_configuration(role, count);
         }
@@ -127,7 +127,17 @@ impl<S: Log, T: Log> Moving<'_, S, T> {
 
     /// What is over: every record of these topics that no group has still to work off.
     fn history(&mut self) -> Result<(), MoveError> {
-        for role in [Role::Parked, Role::Audit, Role::Attempts, Role::Replay] {
+        for role in [
+            Role::Parked,
+            Role::Audit,
+            Role::Attempts,
+            Role::Replay,
+            // Behind what they are about, also by the new append times.
+            Role::Erasures,
+        ] {
+            if self.source.topics().find(role).is_none() {
+                continue;
+            }
             let (from, to) = self.pair(role)?;
             for partition in self.source.topics().partitions(from) {
                 let bounds = self.carrier.bounds(partition)?;

@@ -172,14 +172,7 @@ impl<C: Completion> Appender<C> for SimAppender<C> {
             open.unfinished += 1;
             open.tokens.insert(ticket, token);
         }
-        let headers = record.headers.iter();
-        let content = Arc::new(Content {
-            key: record.key.map(<[u8]>::to_vec),
-            headers: headers
-                .map(|header| (header.name.to_owned(), header.value.to_vec()))
-                .collect(),
-            value: record.value.map(<[u8]>::to_vec),
-        });
+        let content = Arc::new(Content::of(&record));
         state.waiting.push_back(Waiting {
             source: self.queue.clone(),
             appender: self.id,

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringback_core::log::{Committed, Offset};
+use ringback_core::log::{Committed, GroupMember, GroupView, Offset};
 use ringback_core::time::Timestamp;
+use ringback_core::topics::Partition;
 use ringback_core::tracker::{Begin, Tracker};
 
 use super::state::{Place, Records, State, Stored};
@@ -199,6 +200,34 @@ impl Group {
 }
 
 impl State {
+    /// Who is in a group, and what it has committed of these.
+    pub(super) fn view(&self, group: &str, places: &[(Place, Partition)]) -> GroupView {
+        let Some(group) = self.groups.get(group) else {
+            return GroupView::default();
+        };
+        let member = |(id, member): (&MemberId, &Member)| {
+            let owned = group.owned_by(*id);
+            let is_owned = |place: &Place| owned.iter().any(|(owned, _)| owned == place);
+            GroupMember {
+                id: format!("member {}", id.0),
+                host: format!("process {}", member.client),
+                partitions: places
+                    .iter()
+                    .filter(|(place, _)| is_owned(place))
+                    .map(|(_, partition)| *partition)
+                    .collect(),
+            }
+        };
+        let committed = places.iter().filter_map(|(place, partition)| {
+            let committed = group.committed.get(place)?;
+            Some((*partition, committed.offset))
+        });
+        GroupView {
+            members: group.members.iter().map(member).collect(),
+            committed: committed.collect(),
+        }
+    }
+
     /// Balances a group after its members have changed.
     pub(super) fn balance(&mut self, group: &str, now: Timestamp) {
         let topics = &self.topics;

@@ -32,7 +32,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use ringback_core::log::{
-    AppenderOptions, Completion, Log, LogError, Revision, TopicProblem, Waker, WriteError,
+    Append, AppenderOptions, Completion, GroupView, Log, LogError, Revision, TopicProblem, Waker,
+    WriteError,
 };
 use ringback_core::topics::{TopicId, Topics};
 
@@ -227,14 +228,29 @@ impl Log for SimLog {
         Ok(SimReader::new(self.clone()))
     }
 
-    fn compare_and_set(
+    fn group(&self, group: &str, topics: &[TopicId]) -> Result<GroupView, LogError> {
+        let state = self.engine().state.lock();
+        self.reachable(&state, "looking at a group")?;
+        let places = topics
+            .iter()
+            .flat_map(|topic| self.topics.partitions(*topic))
+            .filter_map(|partition| {
+                let place = state.place(&self.topics, partition).ok()?;
+                Some((place, partition))
+            });
+        let places: Vec<_> = places.collect();
+        Ok(state.view(group, &places))
+    }
+
+    fn compare_and_set_beside(
         &self,
         topic: TopicId,
         key: &str,
         expected: Option<Revision>,
         value: Option<&[u8]>,
+        beside: Option<Append<'_>>,
     ) -> Result<Revision, WriteError> {
-        let written = self.set(topic, key, expected, value);
+        let written = self.set(topic, key, expected, value, beside);
         self.engine().changed.notify_all();
         written
     }

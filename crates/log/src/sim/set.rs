@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ringback_core::log::{LogError, Revision, WriteError, partition_of};
+use ringback_core::log::{Append, LogError, Revision, WriteError, partition_of};
 use ringback_core::topics::{Cleanup, Partition, TopicId};
 
 use super::SimLog;
@@ -17,6 +17,7 @@ impl SimLog {
         key: &str,
         expected: Option<Revision>,
         value: Option<&[u8]>,
+        beside: Option<Append<'_>>,
     ) -> Result<Revision, WriteError> {
         let spec = self.topics.spec(topic);
         let doing = format!("writing {key} to topic {}", spec.full_name);
@@ -58,12 +59,40 @@ impl SimLog {
             state.seen.unknown_sets += 1;
             return Err(LogError::retriable(doing, "asked to fail").into());
         }
+        if let Some(beside) = beside {
+            self.tell_beside(&mut state, &beside, &doing)?;
+        }
         let revision = writing.write(&mut state, value);
         if fault == Some(SetFault::LoseAnswer) {
             state.seen.unknown_sets += 1;
             return Err(LogError::retriable(doing, "asked to lose the answer").into());
         }
         revision.ok_or_else(|| LogError::permanent(doing, "the partition is gone").into())
+    }
+
+    /// Appends what is told of a change.
+    fn tell_beside(
+        &self,
+        state: &mut State,
+        beside: &Append<'_>,
+        doing: &str,
+    ) -> Result<(), LogError> {
+        let partitions = self.topics.spec(beside.topic).partitions;
+        let partition = Partition {
+            topic: beside.topic,
+            index: partition_of(beside.key.unwrap_or_default(), partitions),
+        };
+        let place = state.place(&self.topics, partition)?;
+        if state.topics[place.topic].cleanup == Cleanup::Compact {
+            let reason = "what is told of a change goes to a topic with retention";
+            return Err(LogError::permanent(doing, reason));
+        }
+        let content = Content::of(beside);
+        let now = self.engine().clock.now();
+        if let Some(records) = state.records_mut(place) {
+            records.push(Arc::new(content), now);
+        }
+        Ok(())
     }
 }
 

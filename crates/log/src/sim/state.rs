@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringback_core::log::{Header, LogError, Offset, Record, TopicProblem};
+use ringback_core::log::{Append, Header, LogError, Offset, Record, TopicProblem};
 use ringback_core::time::Timestamp;
 use ringback_core::topics::{Cleanup, Partition, Topics};
 
@@ -84,6 +84,19 @@ pub(super) struct Content {
     pub(super) key: Option<Vec<u8>>,
     pub(super) headers: Vec<(String, Vec<u8>)>,
     pub(super) value: Option<Vec<u8>>,
+}
+
+impl Content {
+    pub(super) fn of(record: &Append<'_>) -> Self {
+        let headers = record.headers.iter();
+        Self {
+            key: record.key.map(<[u8]>::to_vec),
+            headers: headers
+                .map(|header| (header.name.to_owned(), header.value.to_vec()))
+                .collect(),
+            value: record.value.map(<[u8]>::to_vec),
+        }
+    }
 }
 
 impl Stored {
@@ -237,7 +250,7 @@ impl State {
                 }
             };
             let Some(at) = self.find(&spec.full_name) else {
-                differs("does not exist", "a topic".to_owned(), "none".to_owned());
+                differs("it", "a topic".to_owned(), "missing".to_owned());
                 continue;
             };
             let topic = &self.topics[at];

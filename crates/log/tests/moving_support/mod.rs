@@ -179,7 +179,7 @@ pub(crate) fn live(source: &Source) {
     source.set(Role::Tenants, "gone", Some(r#"{"id":"gone"}"#));
     source.set(Role::Tenants, "gone", None);
     source.set(Role::Webhooks, "acme/cdr", Some(&webhook(&keys(KEY))));
-    source.set(Role::Accounts, "token", Some(r#"{"hash":"…"}"#));
+    source.set(Role::Tokens, "token", Some(r#"{"hash":"…"}"#));
     source.append(Role::Health, Some(WEBHOOK), &[], "verdict 1");
     source.append(Role::Health, Some(WEBHOOK), &[], "verdict 2");
     let id = "0190b5f0-0000-7000-8000-00000000";

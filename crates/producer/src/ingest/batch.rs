@@ -1,8 +1,10 @@
 //! A batch: one event per line or element, one verdict for each. A bad one does not hurt its
 //! neighbours.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ringback_core::cloudevent::parse_batch;
 use ringback_core::event::Event;
@@ -10,15 +12,19 @@ use ringback_core::log::Log;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::events::{Intake, Refusal, UNAVAILABLE};
+use super::events::{Intake, Refusal, UNAVAILABLE, in_seconds};
 use super::problem::{Problem, retry_after};
 
 /// The verdicts on a batch.
 #[derive(Serialize, Debug, Default)]
 struct Verdicts {
+    /// How long to wait for the first that was too much for its tenant.
+    #[serde(skip)]
+    wait: Option<Duration>,
     /// How many events the log has acknowledged.
     accepted: usize,
-    /// Every line or element that is not accepted. Those with code `unavailable` may be sent again as they are.
+    /// Every line or element that is not accepted. Those with code `unavailable` or `over_quota`
+    /// may be sent again as they are.
     refused: Vec<Refused>,
 }
 
@@ -82,7 +88,8 @@ async fn publish<L: Log>(
     let mut verdicts = Verdicts::default();
     let mut refuse = |index, refusal: Refusal| {
         intake.count(None, Some(&refusal));
-        let Refusal { code, reason } = refusal;
+        let Refusal { code, reason, wait } = refusal;
+        verdicts.wait = verdicts.wait.or(wait);
         verdicts.refused.push(Refused {
             index,
             code,
@@ -100,7 +107,7 @@ async fn publish<L: Log>(
             Err(refusal) => refuse(index, refusal),
         }
     }
-    let results = intake.state.publisher.publish_batch(&events).await;
+    let results = intake.state.publisher.publish_batch(&mut events).await;
     let mut accepted = 0;
     for ((index, event), result) in indices.into_iter().zip(&events).zip(results) {
         match result {
@@ -124,6 +131,10 @@ fn answer(verdicts: &Verdicts) -> Response {
     {
         let headers = [(header::RETRY_AFTER, retry_after())];
         return (StatusCode::SERVICE_UNAVAILABLE, headers, Json(verdicts)).into_response();
+    }
+    if let Some(wait) = verdicts.wait {
+        let headers = [(header::RETRY_AFTER, HeaderValue::from(in_seconds(wait)))];
+        return (StatusCode::TOO_MANY_REQUESTS, headers, Json(verdicts)).into_response();
     }
     let status = match verdicts.accepted == 0 && !verdicts.refused.is_empty() {
         true => StatusCode::BAD_REQUEST,

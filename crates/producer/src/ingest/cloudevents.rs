@@ -51,6 +51,7 @@ pub(super) fn binary<'a>(
 
 fn illegal(reason: String) -> Refusal {
     Refusal {
+        wait: None,
         code: "illegal_attribute",
         reason,
     }

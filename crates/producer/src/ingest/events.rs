@@ -1,6 +1,6 @@
 //! One request: who sends, what it holds, and the verdict on it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -8,16 +8,17 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use ringback_core::account::{Scope, Token};
+use ringback_core::account::{Scope, Token, bearer};
 use ringback_core::cloudevent::{
     CloudEvent, MEDIA_TYPE_BATCH, MEDIA_TYPE_JSON, essence, is_json, is_media_type, is_structured,
+    traceparent as traceparent_of,
 };
 use ringback_core::event::{Defaults, Event, InvalidEvent};
 use ringback_core::log::Log;
 use ringback_telemetry::{Counter, Histogram};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
 use super::problem::Problem;
@@ -80,10 +81,12 @@ async fn handle<L: Log>(
     })?;
     let form = form(&parts.headers)?;
     let (body, _room) = read(state, &parts.headers, body).await?;
+    let traceparent = parts.headers.get("traceparent");
     let intake = Intake {
         state,
         token,
         backfill: options.backfill,
+        traceparent: traceparent.and_then(|text| traceparent_of(text.to_str().ok()?)),
     };
     match form {
         Form::One => one(&intake, intake.judge(&body)).await,
@@ -106,6 +109,8 @@ pub(super) struct Intake<'a, L: Log> {
     pub(super) state: &'a Inner<L>,
     token: Token,
     backfill: bool,
+    /// The trace that the request belongs to, and with it the events that bring none of their own.
+    traceparent: Option<String>,
 }
 
 /// An event that is not accepted: a stable word, and the reason for people.
@@ -113,6 +118,8 @@ pub(super) struct Intake<'a, L: Log> {
 pub(super) struct Refusal {
     pub(super) code: &'static str,
     pub(super) reason: String,
+    /// After how long it may be sent again as it is.
+    pub(super) wait: Option<Duration>,
 }
 
 impl From<InvalidEvent> for Refusal {
@@ -120,6 +127,7 @@ impl From<InvalidEvent> for Refusal {
         Self {
             code: error.code(),
             reason: error.to_string(),
+            wait: None,
         }
     }
 }
@@ -134,12 +142,20 @@ impl From<PublishError> for Refusal {
         Self {
             code,
             reason: error.to_string(),
+            wait: None,
         }
     }
 }
 
 /// Code of what may be sent again as it is.
 pub(super) const UNAVAILABLE: &str = "unavailable";
+/// The same, but later: the tenant hands in too much.
+pub(super) const OVER_QUOTA: &str = "over_quota";
+
+/// As `Retry-After` says it: rounded up.
+pub(super) fn in_seconds(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
+}
 
 impl<L: Log> Intake<'_, L> {
     /// Reads and judges one event.
@@ -161,7 +177,7 @@ impl<L: Log> Intake<'_, L> {
         take: impl FnOnce(&Defaults<'_>) -> Result<Event, InvalidEvent>,
     ) -> Result<Event, Refusal> {
         let state = self.state;
-        let event = take(&Defaults {
+        let mut event = take(&Defaults {
             tenant: self.token.tenant.as_ref(),
             source: &state.source,
             id: Uuid::now_v7(),
@@ -173,7 +189,20 @@ impl<L: Log> Intake<'_, L> {
             return Err(Refusal {
                 code: "unknown_tenant",
                 reason,
+                wait: None,
             });
+        }
+        state.quota.take(&event.tenant, state.clock.steady()).map_err(|wait| Refusal {
+            code: OVER_QUOTA,
+            reason: format!(
+                "tenant {} hands in more events than ingest.tenant_rate and tenant_burst allow; send this one again in {} s",
+                event.tenant,
+                in_seconds(wait)
+            ),
+            wait: Some(wait),
+        })?;
+        if event.traceparent.is_none() {
+            event.traceparent.clone_from(&self.traceparent);
         }
         Ok(event)
     }
@@ -215,9 +244,12 @@ async fn one<L: Log>(
             }
             let status = match refusal.code {
                 "too_large" => StatusCode::PAYLOAD_TOO_LARGE,
+                OVER_QUOTA => StatusCode::TOO_MANY_REQUESTS,
                 _ => StatusCode::BAD_REQUEST,
             };
-            Err(Problem::new(status, refusal.code, refusal.reason))
+            let mut problem = Problem::new(status, refusal.code, refusal.reason);
+            problem.retry_after = refusal.wait.map(in_seconds);
+            Err(problem)
         }
     }
 }
@@ -231,10 +263,7 @@ fn authenticate<L: Log>(state: &Inner<L>, headers: &HeaderMap) -> Result<Token, 
     }
     let text = headers
         .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim());
+        .and_then(|value| bearer(value.to_str().ok()?));
     let directory = state.directory.read();
     let token = text
         .and_then(|text| directory.verify_token(text))
@@ -242,6 +271,9 @@ fn authenticate<L: Log>(state: &Inner<L>, headers: &HeaderMap) -> Result<Token, 
             let detail = "send a token as Authorization: Bearer …; `ringback token add` makes one";
             Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
         })?;
+    let (unheard, _) = oneshot::channel();
+    let appender = state.publisher.appender();
+    state.uses.note(appender, unheard, token.id, &state.clock);
     match token.allows(Scope::Publish) {
         true => Ok(token.clone()),
         false => {

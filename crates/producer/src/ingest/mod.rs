@@ -4,7 +4,7 @@ mod batch;
 mod cloudevents;
 mod events;
 mod problem;
-mod server;
+mod quota;
 
 use std::io;
 use std::sync::Arc;
@@ -16,11 +16,14 @@ use ringback_core::event::{InvalidEvent, Source};
 use ringback_core::log::{AppenderOptions, Log, LogError};
 use ringback_core::time::Clock;
 use ringback_log::directory::LiveDirectory;
+use ringback_log::uses::UseNotes;
+use ringback_server::{Serving, Tls};
 use ringback_telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use self::quota::Quota;
 use crate::config::Config;
 use crate::publisher::Publisher;
 
@@ -36,6 +39,8 @@ pub(crate) struct Inner<L: Log> {
     age_max: Duration,
     clock: Clock,
     metrics: Metrics,
+    quota: Quota,
+    uses: UseNotes,
     /// In KiB, so that bodies in work are bounded together.
     room: Arc<Semaphore>,
 }
@@ -78,6 +83,8 @@ impl<L: Log> IngestState<L> {
             age_max,
             clock: ringback_log::system_clock(),
             metrics,
+            quota: Quota::new(config.tenant_rate, config.tenant_burst),
+            uses: UseNotes::new(log.topics()),
             room: Arc::new(Semaphore::new((config.in_flight_bytes_max / 1024).max(1))),
             config,
         })))
@@ -88,14 +95,18 @@ impl<L: Log> IngestState<L> {
 pub async fn serve<L: Log>(
     listener: TcpListener,
     state: IngestState<L>,
+    tls: Option<Tls>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let patience = state.0.config.body_timeout;
+    let serving = Serving {
+        patience: state.0.config.body_timeout,
+        tls,
+    };
     let router = Router::new()
         .route("/v1/events", post(events::post_events::<L>))
         .method_not_allowed_fallback(problem::not_allowed)
         .fallback(problem::not_found)
         .with_state(state);
-    server::serve(listener, router, patience, shutdown).await;
+    ringback_server::serve(listener, router, serving, shutdown).await;
     Ok(())
 }

@@ -14,14 +14,18 @@ pub(super) struct Problem {
     pub(super) code: &'static str,
     /// For people: what went wrong and what to do.
     pub(super) detail: String,
+    /// After how many seconds it may be sent again.
+    pub(super) retry_after: Option<u64>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        let unavailable = status == StatusCode::SERVICE_UNAVAILABLE;
         Self {
             status,
             code,
             detail: detail.into(),
+            retry_after: unavailable.then(|| RETRY_AFTER.as_secs()),
         }
     }
 
@@ -42,14 +46,11 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         let json = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, json);
-        match self.status {
-            StatusCode::UNAUTHORIZED => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, retry_after());
-            }
-            _ => {}
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

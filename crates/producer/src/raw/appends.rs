@@ -14,6 +14,7 @@ use ringback_core::log::{
 };
 use ringback_core::record::{HeaderBuf, Reason, header};
 use ringback_core::topics::{Partition, Role, Topics};
+use ringback_telemetry::traces::Accepting;
 
 use crate::publisher::key;
 
@@ -32,7 +33,8 @@ pub(super) struct Outcome {
 }
 
 pub(super) enum What {
-    Event(Box<Event>),
+    /// With its place in its trace, if it is recorded.
+    Event(Box<Event>, Option<Box<Accepting>>),
     /// A record that makes no event, as it was read.
     Parked(Box<Parked>),
 }
@@ -47,7 +49,7 @@ pub(super) struct Parked {
 impl What {
     fn bytes(&self) -> usize {
         match self {
-            Self::Event(event) => event.data.len(),
+            Self::Event(event, _) => event.data.len(),
             Self::Parked(parked) => {
                 let headers = parked
                     .headers
@@ -62,7 +64,7 @@ impl What {
     /// too large even for that is parked without its value, which still stands on the raw topic.
     fn refused(self, place: &str, reason: &str) -> Self {
         let parked = match self {
-            Self::Event(event) => {
+            Self::Event(event, _) => {
                 let mut buf = HeaderBuf::default();
                 buf.push_event(&event);
                 let headers = buf.headers().into_iter();
@@ -241,7 +243,7 @@ impl<L: Log> Appends<L> {
         // Cheap: the bytes are shared. The outcome itself travels as the token.
         let copied;
         let (role, key, value) = match &outcome.what {
-            What::Event(event) => {
+            What::Event(event, _) => {
                 buf.push_event(event);
                 let family = Family::of(event.name.as_str());
                 (

@@ -14,7 +14,7 @@ use ringback_core::record::Reason;
 use ringback_core::topics::{Partition, TopicId, Topics};
 use ringback_core::tracker::{Begin, Tracker};
 use ringback_log::directory::LiveDirectory;
-use ringback_telemetry::{ComponentHealth, Counter, Metrics};
+use ringback_telemetry::{ComponentHealth, Counter, Metrics, traces};
 use tokio_util::sync::CancellationToken;
 
 use super::appends::{Appends, Outcome, Parked, What};
@@ -182,7 +182,10 @@ impl<L: Log> Intake<L> {
                 .get(&outcome.partition.topic)
                 .map_or("", |feed| &feed.name);
             match &outcome.what {
-                What::Event(event) => {
+                What::Event(event, traced) => {
+                    if let Some(traced) = traced {
+                        traced.ended(event, ringback_log::system_clock().now(), None);
+                    }
                     let family = ringback_core::catalogue::Family::of(event.name.as_str());
                     metrics.inc(Counter::EventsAccepted, &[&family.to_string()]);
                     metrics.inc(Counter::RawRecords, &[name, "accepted"]);
@@ -257,7 +260,10 @@ impl<L: Log> Intake<L> {
             return;
         }
         let what = match self.judge(record) {
-            Judged::Event(event) => What::Event(event),
+            Judged::Event(mut event) => {
+                let traced = traces::accepting(&mut event, || record.appended);
+                What::Event(event, traced.map(Box::new))
+            }
             Judged::Bad(Unmappable { code, reason }) => {
                 let topic = &self.topics.spec(partition.topic).full_name;
                 let (index, offset) = (partition.index, record.offset);

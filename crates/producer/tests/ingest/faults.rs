@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use ringback_core::log::{
     Append, AppendError, Appended, Appender, AppenderOptions, Committed, Completion, Consumer,
-    Follower, Handler, Log, LogError, Offset, Record, Revision, TopicProblem, Waker, WriteError,
+    Follower, GroupView, Handler, Log, LogError, Offset, Record, Revision, TopicProblem, Waker,
+    WriteError,
 };
-use ringback_core::topics::{Partition, TopicId, Topics};
+use ringback_core::topics::{Partition, Role, TopicId, Topics};
 use ringback_log::local::LocalLog;
 
 /// What becomes of an append.
@@ -115,6 +116,8 @@ pub(crate) struct FaultyAppender<C: Completion> {
     appender: <LocalLog as Log>::Appender<Shared<C>>,
     completion: Arc<C>,
     faults: Faults,
+    /// Nobody waits for what is appended here: no fault is meant for it.
+    uses: Option<TopicId>,
 }
 
 impl<C: Completion> Clone for FaultyAppender<C> {
@@ -123,6 +126,7 @@ impl<C: Completion> Clone for FaultyAppender<C> {
             appender: self.appender.clone(),
             completion: self.completion.clone(),
             faults: self.faults.clone(),
+            uses: self.uses,
         }
     }
 }
@@ -131,6 +135,9 @@ impl<C: Completion> Appender<C> for FaultyAppender<C> {
     fn append(&self, record: Append<'_>, token: C::Token) -> Result<(), (C::Token, AppendError)> {
         let topic = "events".to_owned();
         let reason = "on command".to_owned();
+        if Some(record.topic) == self.uses {
+            return self.appender.append(record, token);
+        }
         match self.faults.take() {
             Fault::None => self.appender.append(record, token),
             Fault::QueueFull => Err((token, AppendError::QueueFull)),
@@ -228,6 +235,7 @@ impl Log for FaultyLog {
             appender: self.log.appender(options, Shared(completion.clone()))?,
             completion,
             faults: self.faults.clone(),
+            uses: self.log.topics().find(Role::Uses),
         })
     }
 
@@ -250,14 +258,20 @@ impl Log for FaultyLog {
         self.log.reader()
     }
 
-    fn compare_and_set(
+    fn group(&self, group: &str, topics: &[TopicId]) -> Result<GroupView, LogError> {
+        self.log.group(group, topics)
+    }
+
+    fn compare_and_set_beside(
         &self,
         topic: TopicId,
         key: &str,
         expected: Option<Revision>,
         value: Option<&[u8]>,
+        beside: Option<Append<'_>>,
     ) -> Result<Revision, WriteError> {
-        self.log.compare_and_set(topic, key, expected, value)
+        self.log
+            .compare_and_set_beside(topic, key, expected, value, beside)
     }
 
     fn create_topics(&self) -> Result<Vec<TopicProblem>, LogError> {

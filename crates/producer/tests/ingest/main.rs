@@ -16,7 +16,10 @@ mod publisher;
 mod raw;
 mod rig;
 
+use ringback_core::account::uses::TokenUse;
+use ringback_core::log::{Log, Reader};
 use ringback_core::secret::Secret;
+use ringback_core::topics::Role;
 use ringback_producer::Config;
 use ringback_telemetry::Counter;
 use serde_json::json;
@@ -34,6 +37,35 @@ async fn one_event_is_accepted_when_it_is_durable() {
     assert_eq!(id.get_version_num(), 7);
     assert_eq!(rig.accepted(), [id]);
     assert_eq!(rig.metrics.count(Counter::EventsAccepted, &["cdr"]), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_use_of_a_token_is_noted_once_in_a_while() {
+    let rig = Rig::start().await;
+    let event = r#"{"type":"cdr.completed","data":{}}"#;
+    for _ in 0..3 {
+        assert_eq!(rig.post(&rig.own, JSON, event).await.status, 202);
+    }
+    assert_eq!(rig.post(&rig.manager, JSON, event).await.status, 403);
+    let uses = || {
+        let topic = rig.log.topics().find(Role::Uses).unwrap();
+        let partition = rig.log.topics().partitions(topic).next().unwrap();
+        let mut reader = rig.log.reader().unwrap();
+        let mut uses = Vec::new();
+        let bounds = reader.bounds(partition).unwrap();
+        reader
+            .read(partition, bounds, &mut |record| {
+                let used: TokenUse = serde_json::from_slice(record.value.unwrap()).unwrap();
+                uses.push(used.token);
+            })
+            .unwrap();
+        uses
+    };
+    // Nobody waits for that.
+    while uses().len() < 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(uses(), [Uuid::from_u128(1), Uuid::from_u128(3)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,6 +105,50 @@ async fn who_may_send_what() {
         "illegal_attribute"
     );
     assert_eq!(rig.accepted().len(), 2);
+}
+
+/// Who hands in too much is told when to go on; it costs nobody else anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_hands_in_too_much_is_slowed_down() {
+    let config = Config {
+        tenant_rate: 1,
+        tenant_burst: 3,
+        ..Config::default()
+    };
+    let rig = Rig::start_with(config).await;
+    let event =
+        |tenant: &str| format!(r#"{{"type":"call.started","tenant":"{tenant}","data":{{}}}}"#);
+    let lines = (0..20)
+        .map(|_| event("acme"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let answer = rig.post(&rig.all, LINES, lines).await;
+    assert_eq!(
+        (answer.status, answer.retry_after),
+        (429, true),
+        "{}",
+        answer.body
+    );
+    let accepted = answer.body["accepted"].as_u64().unwrap();
+    // On a busy machine some come back meanwhile.
+    assert!((3..20).contains(&accepted), "{}", answer.body);
+    let refused = answer.body["refused"].as_array().unwrap();
+    assert!(
+        refused
+            .iter()
+            .all(|refused| refused["code"] == "over_quota"),
+        "{}",
+        answer.body
+    );
+    let one = loop {
+        let one = rig.post(&rig.own, JSON, event("acme")).await;
+        if one.status != 202 {
+            break one;
+        }
+    };
+    assert_eq!((one.status, one.retry_after), (429, true));
+    assert_eq!(one.body["code"], "over_quota");
+    assert_eq!(rig.post(&rig.all, JSON, event("other")).await.status, 202);
 }
 
 /// Every kind of bad line is named with its index and reason; its neighbours are accepted.

@@ -52,8 +52,8 @@ async fn results_stand_in_the_order_of_the_events() {
         "call.started",
         "agent.status_changed",
     ];
-    let events = names.map(|name| event(name, Some("call/1")));
-    let results = publisher.publish_batch(&events).await;
+    let mut events = names.map(|name| event(name, Some("call/1")));
+    let results = publisher.publish_batch(&mut events).await;
     let topics = rig.log.topics();
     let partitions = topics
         .spec(results[0].as_ref().unwrap().partition.topic)

@@ -70,7 +70,9 @@ impl Rig {
                 version: 1,
                 id: id.clone(),
                 title,
+                notify: Vec::new(),
                 created: Timestamp::EPOCH,
+                unknown: serde_json::Map::new(),
             };
             put(&log, Role::Tenants, id.as_str(), &tenant);
         }
@@ -85,13 +87,13 @@ impl Rig {
             let tenant = TenantId::parse(tenant).ok();
             let (scopes, now) = ([scope].into(), Timestamp::EPOCH);
             let (token, text) = Token::issue(id, "test".into(), tenant, scopes, now, random);
-            put(&log, Role::Accounts, &id.to_string(), &token);
+            put(&log, Role::Tokens, &id.to_string(), &token);
             text
         });
         let mut next = || tokens.next().unwrap();
         let (own, all, manager) = (next(), next(), next());
         drop(tokens);
-        let roles = [Role::Tenants, Role::Accounts];
+        let roles = [Role::Tenants, Role::Tokens];
         let directory = Arc::new(LiveDirectory::start(&log, &roles, || {}).unwrap());
         assert!(directory.wait_fresh(Duration::from_secs(30)));
         let metrics = Metrics::new();
@@ -106,7 +108,7 @@ impl Rig {
         .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1/events", listener.local_addr().unwrap());
-        tokio::spawn(serve(listener, state, CancellationToken::new()));
+        tokio::spawn(serve(listener, state, None, CancellationToken::new()));
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self {

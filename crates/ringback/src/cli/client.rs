@@ -8,7 +8,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::connection::Connection;
-use crate::failure::Failure;
+use crate::failure::{FAILED, FORBIDDEN, Failure, TRY_LATER, UNAVAILABLE};
 use crate::http;
 
 /// Longer than the API's own limit, so that its answer about that arrives.
@@ -42,7 +42,7 @@ impl Client {
             return Err(wrong("is neither http nor https"));
         }
         Ok(Self {
-            http: http::client()?,
+            http: connection.trust.client()?,
             base,
             token: connection.token()?,
         })
@@ -58,6 +58,11 @@ impl Client {
 
     pub(crate) async fn post(&self, path: &[&str], body: &Value) -> Result<Reply, Failure> {
         self.send(Method::POST, path, &[], None, Some(body)).await
+    }
+
+    /// Replaces what is there, whatever it is.
+    pub(crate) async fn put(&self, path: &[&str], body: &Value) -> Result<Reply, Failure> {
+        self.send(Method::PUT, path, &[], None, Some(body)).await
     }
 
     /// Changes what has this entity tag.
@@ -159,11 +164,19 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let error = http::describe(error);
+        let said = http::describe(error);
+        if let Some(why) = http::distrust(error) {
+            let message = format!(
+                "the administration at {} is not trusted: {why} ({said})",
+                self.base
+            );
+            return Failure::new(message).with_code(UNAVAILABLE);
+        }
         Failure::new(format!(
-            "the administration at {} does not answer: {error}; is `ringback up` running? --admin names another address",
+            "the administration at {} does not answer: {said}; is `ringback up` running? --admin names another address",
             self.base
         ))
+        .with_code(UNAVAILABLE)
     }
 
     fn foreign(&self, reason: &str) -> Failure {
@@ -204,5 +217,10 @@ fn failure_of(status: StatusCode, problem: &Value) -> Failure {
     if let Some(replayed) = replayed {
         message = format!("{message} ({replayed} were replayed before that)");
     }
-    Failure::new(message)
+    let code = match status.as_u16() {
+        401 | 403 => FORBIDDEN,
+        412 | 429 | 503 => TRY_LATER,
+        _ => FAILED,
+    };
+    Failure::new(message).with_code(code)
 }

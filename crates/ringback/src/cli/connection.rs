@@ -7,6 +7,7 @@ use clap::Args;
 use ringback_core::secret::Secret;
 
 use crate::failure::Failure;
+use crate::http::Trust;
 
 /// The operator's token in the data directory; `ringback up` writes it.
 const TOKEN_FILE: &str = "operator-token";
@@ -23,6 +24,8 @@ pub(crate) struct Connection {
         default_value = "http://127.0.0.1:8081"
     )]
     pub(super) admin: String,
+    #[command(flatten)]
+    pub(super) trust: Trust,
     /// The operator's token, or a tenant's with the scope that it takes [default: read from
     /// DIR/operator-token]
     #[arg(
@@ -42,7 +45,7 @@ pub(crate) struct Connection {
     pub(super) data: PathBuf,
     /// Print the API's JSON
     #[arg(long)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
 }
 
 impl Connection {

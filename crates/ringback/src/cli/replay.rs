@@ -1,15 +1,18 @@
 //! `ringback replay`
 
 use std::io::{BufRead, IsTerminal as _, Read as _, Write};
+use std::time::Duration;
 
 use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
 use ringback_core::time::Timestamp;
 use serde_json::{Value, json};
+use tokio::time::{MissedTickBehavior, interval};
 use uuid::Uuid;
 
 use super::client::Client;
 use super::connection::Connection;
-use super::table::{self, clean, count};
+use super::table::{self, clean, count, list, text};
 use super::time::parse_since;
 use crate::failure::Failure;
 
@@ -22,7 +25,7 @@ pub(crate) struct ReplayArgs {
     /// The webhook's name or id
     webhook: String,
     /// Everything that is parked
-    #[arg(long, group = "which", conflicts_with_all = ["event", "since", "reason"])]
+    #[arg(long, group = "which", conflicts_with_all = ["event", "since", "until", "name", "reason"])]
     all: bool,
     /// Only this event
     #[arg(long, value_name = "ID", group = "which")]
@@ -30,6 +33,12 @@ pub(crate) struct ReplayArgs {
     /// Only what was parked since then: 2h, 7d or 2026-11-21T09:30:00Z
     #[arg(long, value_name = "TIME", value_parser = parse_since, group = "which")]
     since: Option<Timestamp>,
+    /// Only what was parked before then
+    #[arg(long, value_name = "TIME", value_parser = parse_since, group = "which")]
+    until: Option<Timestamp>,
+    /// Only events of this type, or of this family: call.*
+    #[arg(long = "type", value_name = "TYPE", group = "which")]
+    name: Option<String>,
     /// Only what was parked for this reason: paused, exhausted, rejected, …
     #[arg(long, group = "which")]
     reason: Option<String>,
@@ -43,8 +52,8 @@ pub(crate) struct ReplayArgs {
     connection: Connection,
 }
 
-/// What all requests of a replay did together.
-const COUNTS: [&str; 4] = ["selected", "replayed", "already_replayed", "unreadable"];
+/// How often it is looked how far a replay is.
+const EVERY: Duration = Duration::from_millis(300);
 
 pub(super) async fn run(args: ReplayArgs) -> Result<String, Failure> {
     let client = Client::new(&args.connection)?;
@@ -60,52 +69,68 @@ pub(super) async fn run(args: ReplayArgs) -> Result<String, Failure> {
     };
     put("event", args.event.map(|event| event.to_string()));
     put("since", args.since.map(|since| since.to_string()));
+    put("until", args.until.map(|until| until.to_string()));
     put("reason", args.reason);
-    let (last, sums) = replay(&client, &args.tenant, &args.webhook, form).await?;
+    put("type", args.name);
+    let replay = replay(&client, &args.tenant, &args.webhook, &form).await?;
     if args.connection.json {
-        let mut whole = last;
-        for (sum, name) in sums.into_iter().zip(COUNTS) {
-            whole[name] = sum.into();
-        }
-        return Ok(table::json(&whole));
+        return Ok(table::json(&replay));
     }
     Ok(sentence(
-        &last,
-        sums,
+        &replay,
         args.dry_run,
         &clean(&args.tenant),
         &clean(&args.webhook),
     ))
 }
 
-/// Replays what the form says, with as many requests as it takes: the last answer, and the sums of
-/// [`COUNTS`].
+/// Replays what the form says, and waits for the end, with a progress bar on a terminal.
 async fn replay(
     client: &Client,
     tenant: &str,
     webhook: &str,
-    mut form: Value,
-) -> Result<(Value, [u64; COUNTS.len()]), Failure> {
+    form: &Value,
+) -> Result<Value, Failure> {
     let path = ["tenants", tenant, "webhooks", webhook, "replay"];
-    let mut sums = [0_u64; COUNTS.len()];
-    loop {
-        let body = client.post(&path, &form).await.map_err(|failure| {
-            let [_, replayed, ..] = sums;
-            match replayed {
-                0 => failure,
-                _ => Failure::new(format!(
-                    "{failure}; {replayed} were replayed by earlier requests"
-                )),
-            }
-        })?;
-        let body = body.body;
-        for (sum, name) in sums.iter_mut().zip(COUNTS) {
-            *sum += body[name].as_u64().unwrap_or(0);
-        }
-        match body["cursor"].as_str() {
-            Some(cursor) => form["cursor"] = cursor.into(),
-            None => return Ok((body, sums)),
-        }
+    let mut replay = client.post(&path, form).await?.body["replay"].take();
+    let id = text(&replay["id"]);
+    let bar = ProgressBar::new(1000);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent} %  {msg}") {
+        bar.set_style(style);
+    }
+    let mut looks = interval(EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let path = ["tenants", tenant, "webhooks", webhook, "replays", &id];
+    while replay["state"] == "running" {
+        let progress = replay["progress"].as_f64().unwrap_or(0.0).clamp(0.0, 1.0);
+        bar.set_position((progress * 1000.0) as u64);
+        let error = replay["error"].as_str().map(clean).unwrap_or_default();
+        bar.set_message(format!(
+            "{} of {} sent {error}",
+            replay["sent"], replay["found"]
+        ));
+        looks.tick().await;
+        let looked = client.get(&path, &[]).await;
+        replay = looked
+            .map_err(|failure| {
+                Failure::new(format!(
+                    "{failure}; the replay goes on, and says how far it is at /v1/{}",
+                    path.join("/")
+                ))
+            })?
+            .body["replay"]
+            .take();
+    }
+    bar.finish_and_clear();
+    match replay["state"].as_str() {
+        Some("done") => Ok(replay),
+        _ => Err(Failure::new(format!(
+            "the replay was {}: {} of {} were sent {}",
+            text(&replay["state"]),
+            replay["sent"],
+            replay["found"],
+            replay["error"].as_str().map(clean).unwrap_or_default()
+        ))),
     }
 }
 
@@ -136,8 +161,9 @@ impl Afterwards {
         }
         let parked = async |states: bool| {
             let form = json!({ "reason": reason, "states": states, "dry_run": true });
-            let (_, [selected, _, already, _]) = replay(client, tenant, webhook, form).await?;
-            Ok::<_, Failure>(selected.saturating_sub(already))
+            let counted = replay(client, tenant, webhook, &form).await?;
+            let number = |name: &str| counted[name].as_u64().unwrap_or(0);
+            Ok::<_, Failure>(number("found").saturating_sub(number("already")))
         };
         let (all, records) = (parked(true).await?, parked(false).await?);
         if all == 0 {
@@ -193,7 +219,8 @@ impl Afterwards {
             return Ok(format!("What was parked meanwhile is sent by:\n{later}"));
         }
         let form = json!({ "reason": reason, "states": self == Self::All });
-        let (_, [_, replayed, ..]) = replay(client, tenant, webhook, form).await?;
+        let replay = replay(client, tenant, webhook, &form).await?;
+        let replayed = replay["sent"].as_u64().unwrap_or(0);
         Ok(match self {
             Self::All => format!("Replayed {}.", count(replayed, "delivery")),
             _ => format!(
@@ -204,8 +231,10 @@ impl Afterwards {
     }
 }
 
-fn sentence(last: &Value, sums: [u64; 4], dry_run: bool, tenant: &str, webhook: &str) -> String {
-    let [selected, replayed, already, unreadable] = sums;
+fn sentence(replay: &Value, dry_run: bool, tenant: &str, webhook: &str) -> String {
+    let number = |name: &str| replay[name].as_u64().unwrap_or(0);
+    let [selected, replayed, already, unreadable] =
+        ["found", "sent", "already", "unreadable"].map(number);
     if selected == 0 {
         return format!(
             "Nothing parked fits. What there is:\n  ringback parked list {tenant} {webhook}"
@@ -226,15 +255,13 @@ fn sentence(last: &Value, sums: [u64; 4], dry_run: bool, tenant: &str, webhook: 
     if unreadable > 0 {
         text = format!("{text} {} unreadable.", were(unreadable));
     }
-    if last["disabled"] == true {
-        text = format!(
-            "{text}\nWarning: the webhook is disabled, so they are parked again:\n  ringback webhook enable {tenant} {webhook}"
-        );
-    }
-    if last["enabled"] == false {
-        text = format!(
-            "{text}\nWarning: the webhook is paused, so they are parked again:\n  ringback webhook resume {tenant} {webhook}"
-        );
+    for warning in list(replay, "warnings") {
+        let warning = clean(warning.as_str().unwrap_or_default());
+        let verb = match warning.contains("disabled") {
+            true => "enable",
+            false => "resume",
+        };
+        text = format!("{text}\nWarning: {warning}:\n  ringback webhook {verb} {tenant} {webhook}");
     }
     if replayed > 0 {
         text =

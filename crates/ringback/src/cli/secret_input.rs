@@ -179,6 +179,55 @@ impl SigningSecretArgs {
     }
 }
 
+/// The password of an account. There is no option with the password itself: those who list processes
+/// see options.
+#[derive(Args)]
+#[command(next_help_heading = "Password")]
+pub(crate) struct AccountPasswordArgs {
+    /// A file with the password
+    #[arg(long, value_name = "FILE", group = "password_source")]
+    password_file: Option<PathBuf>,
+    /// Read the password from standard input
+    #[arg(long, group = "password_source")]
+    password_stdin: bool,
+    /// Ask for the password, without showing what is typed
+    #[arg(long, group = "password_source")]
+    ask_password: bool,
+}
+
+impl AccountPasswordArgs {
+    /// `None` when none is given.
+    pub(crate) fn read(&self) -> Result<Option<String>, Failure> {
+        match self.ask_password {
+            true => ask().map(Some),
+            false => given(None, self.password_file.as_deref(), self.password_stdin),
+        }
+    }
+}
+
+/// Asks twice on the terminal.
+fn ask() -> Result<String, Failure> {
+    let terminal = console::Term::stderr();
+    if !terminal.is_term() || !std::io::stdin().is_terminal() {
+        return Err(Failure::usage(
+            "there is no terminal to ask for the password on; use --password-file or --password-stdin",
+        ));
+    }
+    let ask = |what: &str| {
+        terminal
+            .write_str(what)
+            .and_then(|()| terminal.read_secure_line())
+            .map_err(|error| Failure::new(format!("asking for the password: {error}")))
+    };
+    let password = ask("New password: ")?;
+    match ask("The same again: ")? == password {
+        true => Ok(password),
+        false => Err(Failure::usage(
+            "the two passwords differ; nothing was changed",
+        )),
+    }
+}
+
 /// The passphrase of an export: from a file, standard input, or `RINGBACK_PASSPHRASE`.
 #[derive(Args)]
 pub(crate) struct PassphraseArgs {

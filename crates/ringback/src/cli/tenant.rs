@@ -17,6 +17,8 @@ pub(crate) enum TenantCommand {
     List(ListArgs),
     /// Shows a tenant
     Show(NamedArgs),
+    /// Says who gets mail when its webhooks fail, are disabled or recover
+    Notify(NotifyArgs),
     /// Removes a tenant, with its webhooks and tokens
     Remove(NamedArgs),
 }
@@ -46,11 +48,26 @@ pub(crate) struct NamedArgs {
     connection: Connection,
 }
 
+#[derive(Args)]
+pub(crate) struct NotifyArgs {
+    /// Its id
+    tenant: String,
+    /// A mail address, instead of those so far; may be repeated
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "nobody")]
+    to: Vec<String>,
+    /// Nobody gets mail
+    #[arg(long, conflicts_with = "to")]
+    nobody: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
 pub(super) async fn run(command: TenantCommand) -> Result<String, Failure> {
     match command {
         TenantCommand::Add(args) => add(args).await,
         TenantCommand::List(args) => list_all(args).await,
         TenantCommand::Show(args) => show(args).await,
+        TenantCommand::Notify(args) => notify(args).await,
         TenantCommand::Remove(args) => remove(args).await,
     }
 }
@@ -108,8 +125,26 @@ async fn show(args: NamedArgs) -> Result<String, Failure> {
         ("tenant", text(&tenant["id"])),
         ("title", text(&tenant["title"])),
         ("webhooks", text(&tenant["webhooks"])),
+        ("mail to", text(&tenant["notify"])),
         ("created", moment(&tenant["created"])),
     ]))
+}
+
+async fn notify(args: NotifyArgs) -> Result<String, Failure> {
+    let client = Client::new(&args.connection)?;
+    let path = ["tenants", &args.tenant, "notify"];
+    let tenant = client.put(&path, &json!({ "notify": args.to })).await?.body;
+    if args.connection.json {
+        return Ok(table::json(&tenant));
+    }
+    let id = text(&tenant["id"]);
+    Ok(match list(&tenant, "notify") {
+        [] => format!("Nobody gets mail about webhooks of {id}, but operators."),
+        _ => format!(
+            "Mail about webhooks of {id} goes to {}.",
+            text(&tenant["notify"])
+        ),
+    })
 }
 
 async fn remove(args: NamedArgs) -> Result<String, Failure> {

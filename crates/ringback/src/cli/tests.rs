@@ -1,5 +1,6 @@
 //! The commands against a server of the API on the local log.
 
+mod accounts;
 mod disablement;
 mod projecting;
 mod signing;
@@ -40,7 +41,11 @@ enum Line {
     #[command(subcommand)]
     Token(TokenCommand),
     #[command(subcommand)]
+    Account(AccountCommand),
+    #[command(subcommand)]
     Attempts(AttemptsCommand),
+    #[command(subcommand)]
+    Audit(AuditCommand),
     #[command(subcommand)]
     Parked(ParkedCommand),
     #[command(subcommand)]
@@ -76,7 +81,7 @@ impl Rig {
         let topics = Topics::new(&TopicsConfig::default(), Schedule::default().tiers());
         let log = LocalLog::open(&dir.path().join("log"), topics, LocalOptions::default()).unwrap();
         assert_eq!(log.create_topics().unwrap(), []);
-        let roles = [Role::Tenants, Role::Webhooks, Role::Accounts, Role::Health];
+        let roles = ringback_admin::ROLES;
         let directory = Arc::new(LiveDirectory::start(&log, &roles, || {}).unwrap());
         assert!(directory.wait_fresh(Duration::from_secs(30)));
         // Every installation has a key of its own.
@@ -96,6 +101,7 @@ impl Rig {
         tokio::spawn(ringback_admin::serve(
             listener,
             state.clone(),
+            None,
             shutdown.clone(),
         ));
         Self {
@@ -116,7 +122,9 @@ impl Rig {
             Line::Tenant(command) => tenant::run(command).await,
             Line::Webhook(command) => webhook::run(command).await,
             Line::Token(command) => token::run(command).await,
+            Line::Account(command) => account::run(command).await,
             Line::Attempts(command) => attempts::run(command).await,
+            Line::Audit(command) => audit::run(command).await,
             Line::Parked(command) => parked::run(command).await,
             Line::Projection(command) => projection::run(command).await,
             Line::Replay(args) => replay::run(args).await,
@@ -380,7 +388,7 @@ async fn failures_say_what_to_do() {
     let (code, message) = rig
         .fails("tenant list --operator-token wrong-wrong-wrong")
         .await;
-    assert_eq!(code, 1);
+    assert_eq!(code, 77);
     assert!(
         message.contains("--operator-token") && !message.contains("wrong-wrong"),
         "{message}"
@@ -427,7 +435,7 @@ async fn without_a_server_or_a_token_the_next_step_is_named() {
     assert!(failure.message.contains("--operator-token"), "{failure}");
     std::fs::write(dir.path().join("operator-token"), OPERATOR).unwrap();
     let failure = list().await;
-    assert_eq!(failure.code, 1);
+    assert_eq!(failure.code, 69);
     assert!(failure.message.contains("ringback up"), "{failure}");
     assert!(!failure.message.contains(OPERATOR), "{failure}");
 }

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::client::Client;
 use super::connection::Connection;
+use super::listing::ListArgs;
 use super::table::{self, list, moment, text};
 use crate::failure::Failure;
 
@@ -59,15 +60,6 @@ pub(crate) struct AddArgs {
 }
 
 #[derive(Args)]
-pub(crate) struct ListArgs {
-    /// Only those of this tenant
-    #[arg(long, value_name = "NAME")]
-    tenant: Option<String>,
-    #[command(flatten)]
-    connection: Connection,
-}
-
-#[derive(Args)]
 pub(crate) struct RemoveArgs {
     /// Its id, as `ringback token list` shows it
     token: String,
@@ -113,13 +105,7 @@ async fn add(args: AddArgs) -> Result<String, Failure> {
 }
 
 async fn list_all(args: ListArgs) -> Result<String, Failure> {
-    let client = Client::new(&args.connection)?;
-    let query: Vec<_> = args
-        .tenant
-        .into_iter()
-        .map(|tenant| ("tenant", tenant))
-        .collect();
-    let body = client.all(&["tokens"], "tokens", &query).await?;
+    let body = args.ask("tokens").await?;
     if args.connection.json {
         return Ok(table::json(&body));
     }
@@ -136,6 +122,7 @@ async fn list_all(args: ListArgs) -> Result<String, Failure> {
                 text(&token["name"]),
                 text(&token["scopes"]),
                 moment(&token["created"]),
+                moment(&token["last_used"]),
             ]
         })
         .collect();
@@ -143,7 +130,7 @@ async fn list_all(args: ListArgs) -> Result<String, Failure> {
         return Ok("There are no tokens. Add one:\n  ringback token add --tenant NAME".to_owned());
     }
     Ok(table::table(
-        ["ID", "TENANT", "NAME", "SCOPES", "CREATED"],
+        ["ID", "TENANT", "NAME", "SCOPES", "CREATED", "LAST USED"],
         &rows,
     ))
 }

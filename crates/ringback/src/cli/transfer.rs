@@ -15,7 +15,7 @@ use super::table::{self, count, list, text};
 use crate::failure::Failure;
 
 /// The parts of a document, in the order in which they are imported.
-const PARTS: [&str; 3] = ["tenants", "webhooks", "tokens"];
+const PARTS: [&str; 4] = ["tenants", "webhooks", "tokens", "accounts"];
 /// Bytes of a request: the API takes 64 KiB.
 const REQUEST_BYTES: usize = 40 * 1024;
 
@@ -75,12 +75,14 @@ pub(super) async fn export(args: ExportArgs) -> Result<String, Failure> {
     if args.connection.json {
         return Ok(table::json(&json!({ "written": args.file })));
     }
-    let [tenants, webhooks, tokens] = PARTS.map(|part| list(&document, part).len() as u64);
+    let [tenants, webhooks, tokens, accounts] =
+        PARTS.map(|part| list(&document, part).len() as u64);
     Ok(format!(
-        "Wrote {}, {} and {} to {}. Secrets in it open with the passphrase only; tokens are there as hashes.\nElsewhere:\n  ringback import {}",
+        "Wrote {}, {}, {} and {} to {}. Secrets and the hashes of passwords in it open with the passphrase only; tokens are there as hashes.\nElsewhere:\n  ringback import {}",
         count(tenants, "tenant"),
         count(webhooks, "webhook"),
         count(tokens, "token"),
+        count(accounts, "account"),
         args.file.display(),
         args.file.display()
     ))

@@ -9,6 +9,7 @@ use super::replay::Afterwards;
 use super::request_args::{self, RequestArgs};
 use super::secret_input::AuthenticationArgs;
 use super::table::{self, clean, fields, list, moment, text};
+use super::webhook_health;
 use super::webhook_secret::{self, SecretCommand};
 use super::webhook_test::{self, TestArgs};
 use crate::failure::Failure;
@@ -35,6 +36,8 @@ pub(crate) enum WebhookCommand {
     /// What the receiver verifies signatures with, and its rotation
     #[command(subcommand)]
     Secret(SecretCommand),
+    /// Shows what is thought of it, why, and what to do
+    Health(NamedArgs),
     /// Sends a test event, and shows what came back
     Test(TestArgs),
 }
@@ -204,6 +207,9 @@ pub(super) async fn run(command: WebhookCommand) -> Result<String, Failure> {
         WebhookCommand::Enable(args) => enable(args).await,
         WebhookCommand::Remove(args) => remove(args).await,
         WebhookCommand::Secret(command) => webhook_secret::run(command).await,
+        WebhookCommand::Health(args) => {
+            webhook_health::run(&args.tenant, &args.webhook, &args.connection).await
+        }
         WebhookCommand::Test(args) => webhook_test::run(args).await,
     }
 }

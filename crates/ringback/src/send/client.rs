@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::report::Report;
 use super::source::Line;
 use crate::failure::Failure;
+use crate::http::Trust;
 
 /// Waits before sending again, doubling; the ingest may ask for longer ones.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -83,12 +84,13 @@ impl Response {
 impl Ingest {
     pub(crate) fn new(
         base: &str,
+        trust: &Trust,
         token: Secret,
         backfill: bool,
         give_up_after: Duration,
     ) -> Result<Self, Failure> {
         Ok(Self {
-            client: crate::http::client()?,
+            client: trust.client()?,
             url: address(base, backfill)?,
             token,
             give_up_after,
@@ -174,7 +176,14 @@ impl Ingest {
         })?;
         let mut response = match self.client.execute(request).await {
             Ok(response) => response,
-            Err(error) => return Ok(Response::again(crate::http::describe(&error))),
+            Err(error) => {
+                let said = crate::http::describe(&error);
+                return match crate::http::distrust(&error) {
+                    // Sending again makes no certificate trusted.
+                    Some(why) => Err(self.failure(&format!("{why} ({said})"))),
+                    None => Ok(Response::again(said)),
+                };
+            }
         };
         let mut text = Vec::new();
         loop {
@@ -264,7 +273,7 @@ fn unacknowledged(lines: Vec<Line>, verdicts: Verdicts, report: &Report) -> (Vec
         let Some(line) = lines.get(index) else {
             continue;
         };
-        if code == "unavailable" {
+        if matches!(&*code, "unavailable" | "over_quota") {
             again[index] = true;
             why = reason;
         } else {

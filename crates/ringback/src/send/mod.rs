@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::failure::Failure;
+use crate::http::Trust;
 pub(crate) use client::Ingest;
 use client::Posted;
 pub(crate) use mapping::{Mapping, MappingArgs};
@@ -42,6 +43,8 @@ pub(crate) struct SendArgs {
         default_value = "http://127.0.0.1:8080"
     )]
     to: String,
+    #[command(flatten)]
+    trust: Trust,
     /// Token for publishing; `ringback token add` makes one
     #[arg(long, env = "RINGBACK_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -75,6 +78,7 @@ pub(crate) async fn run(args: SendArgs) -> Result<(), Failure> {
     let mapping = Mapping::load(&args.mapping)?;
     let ingest = Ingest::new(
         &args.to,
+        &args.trust,
         Secret::new(token.trim()),
         args.backfill,
         args.give_up_after,

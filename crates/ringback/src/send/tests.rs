@@ -127,7 +127,14 @@ async fn send(
     pace: Pace,
     patience: Duration,
 ) -> (Result<(), Failure>, Counts) {
-    let ingest = Ingest::new(&fake.url, Secret::new("t"), false, patience).unwrap();
+    let ingest = Ingest::new(
+        &fake.url,
+        &Trust::default(),
+        Secret::new("t"),
+        false,
+        patience,
+    )
+    .unwrap();
     let lines = Lines::of(
         "events",
         BufReader::new(std::io::Cursor::new(events(count))),
@@ -204,7 +211,14 @@ async fn an_answer_that_cannot_be_trusted_ends_it() {
         (Script::Unauthorized, "the token is not known"),
     ] {
         let fake = fake(&[], script).await;
-        let ingest = Ingest::new(&fake.url, Secret::new("t"), false, PATIENT).unwrap();
+        let ingest = Ingest::new(
+            &fake.url,
+            &Trust::default(),
+            Secret::new("t"),
+            false,
+            PATIENT,
+        )
+        .unwrap();
         let lines = Lines::of("events", BufReader::new(std::io::Cursor::new(events(20))));
         let sent = send_lines(lines, Mapping::Events, ingest, PACE, Report::quiet()).await;
         let message = sent.map(drop).unwrap_err().message;
@@ -217,7 +231,14 @@ async fn an_answer_that_cannot_be_trusted_ends_it() {
 #[tokio::test]
 async fn slow_input_is_sent_as_it_comes() {
     let fake = fake(&[], Script::Accept).await;
-    let ingest = Ingest::new(&fake.url, Secret::new("t"), false, PATIENT).unwrap();
+    let ingest = Ingest::new(
+        &fake.url,
+        &Trust::default(),
+        Secret::new("t"),
+        false,
+        PATIENT,
+    )
+    .unwrap();
     let (mut input, output) = tokio::io::duplex(4096);
     let lines = Lines::of("pipe", BufReader::new(output));
     let report = Report::quiet();

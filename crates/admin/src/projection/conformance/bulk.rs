@@ -57,6 +57,7 @@ impl Bulk {
             projection.clone(),
             reader,
             vec![(Topic::Attempts, partition)],
+            None,
         );
         loop {
             match projector.turn() {
@@ -159,9 +160,14 @@ fn made(webhook: Uuid, offset: Offset, started: Timestamp, failed: bool) -> Atte
         status: Some(if failed { 503 } else { 200 }),
         error: failed.then(|| "answered 503".to_owned()),
         response: Some("{\"ok\":true}".to_owned()),
+        next_at: None,
+        request_headers: None,
+        response_headers: None,
         next: if failed { "retry.32s" } else { "delivered" }.to_owned(),
         late: false,
         dispatcher: "dispatcher-1:4711".to_owned(),
         trace: None,
+        subject: None,
+        replay: None,
     }
 }

@@ -4,12 +4,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use ringback_core::event::{Event, EventName, Source, TenantId};
+use ringback_core::erasure::Erasure;
+use ringback_core::event::{Event, EventName, Source, Subject, TenantId};
 use ringback_core::log::{Header, LogError, Offset, Reader, Record};
 use ringback_core::record::{Attempt, Delivery, HeaderBuf, header};
 use ringback_core::schedule::Schedule;
 use ringback_core::time::Timestamp;
-use ringback_core::topics::{Partition, Topics, TopicsConfig};
+use ringback_core::topics::{Partition, Role, Topics, TopicsConfig};
 use uuid::Uuid;
 
 use crate::projection::rows::Topic;
@@ -37,7 +38,7 @@ impl FakeLog {
     pub(super) fn new() -> Self {
         let topics = Topics::new(&TopicsConfig::default(), Schedule::default().tiers());
         let log = Self(Arc::default(), topics);
-        let count = log.partitions().len();
+        let count = log.partitions().len() + 1;
         log.0.lock().resize_with(count, Log::default);
         log
     }
@@ -50,11 +51,32 @@ impl FakeLog {
         Topic::ALL.into_iter().flat_map(of).collect()
     }
 
+    /// Of erasures; the last slot.
+    pub(super) fn erasures(&self) -> Partition {
+        let topic = self.1.find(Role::Erasures).unwrap();
+        Partition { topic, index: 0 }
+    }
+
     fn slot(&self, partition: Partition) -> usize {
         let all = self.partitions();
-        all.iter()
-            .position(|(_, known)| *known == partition)
-            .unwrap()
+        let found = all.iter().position(|(_, known)| *known == partition);
+        found.unwrap_or(all.len())
+    }
+
+    pub(super) fn erase(&self, appended: Timestamp, subject: Option<&str>) {
+        let erasure = Erasure {
+            version: 1,
+            tenant: TenantId::parse("acme").unwrap(),
+            subject: subject.map(|subject| Subject::parse(subject).unwrap()),
+            by: None,
+        };
+        let record = Kept {
+            appended,
+            key: "acme".to_owned(),
+            headers: Vec::new(),
+            value: serde_json::to_vec(&erasure).unwrap(),
+        };
+        self.0.lock().last_mut().unwrap().records.push(record);
     }
 
     fn append(&self, topic: Topic, webhook: Uuid, record: Kept) {
@@ -186,6 +208,9 @@ pub(super) fn attempt(webhook: u128, event: u128, number: u8, status: u16) -> At
         status: Some(status),
         error: None,
         response: Some("<ok> 'quoted' \u{0} ☎".to_owned()),
+        next_at: None,
+        request_headers: None,
+        response_headers: None,
         next: if status == 200 {
             "delivered"
         } else {
@@ -195,6 +220,8 @@ pub(super) fn attempt(webhook: u128, event: u128, number: u8, status: u16) -> At
         late: false,
         dispatcher: "fake".to_owned(),
         trace: None,
+        subject: None,
+        replay: None,
     }
 }
 
@@ -217,5 +244,6 @@ pub(super) fn delivery(webhook: u128, event: u128, run: u32) -> Delivery {
         run,
         accepted: Timestamp::EPOCH,
         deferrals: 0,
+        replay: None,
     }
 }

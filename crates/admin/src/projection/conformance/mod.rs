@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a suite of tests")]
 
 pub mod bulk;
+mod erased;
 mod fake;
 mod pages;
 mod trouble;
@@ -27,11 +28,13 @@ pub fn all(fresh: Fresh<'_>) {
     }
     pages::everything_about_an_event_is_found(fresh);
     pages::series_count_what_is_not_kept(fresh);
+    erased::nothing_erased_is_shown_or_comes_back(fresh);
     trouble::a_batch_that_is_repeated_changes_nothing(fresh);
     trouble::retention_drops_slices_and_keeps_positions(fresh);
     trouble::what_the_log_dropped_is_counted(fresh);
     trouble::another_log_is_told_apart(fresh);
     trouble::another_takes_over(fresh);
+    trouble::what_somebody_removed_is_read_again(fresh);
     trouble::rebuilding_gives_the_same(fresh);
 }
 
@@ -69,7 +72,12 @@ impl Bench {
             move || Duration::from_micros(u64::try_from(steady.load(Ordering::SeqCst)).unwrap()),
         );
         let projection = Projection::new(&config, name, "unused".as_ref(), time).unwrap();
-        let projector = Projector::of(projection.clone(), log.clone(), log.partitions());
+        let projector = Projector::of(
+            projection.clone(),
+            log.clone(),
+            log.partitions(),
+            Some(log.erasures()),
+        );
         Self {
             log,
             config,
@@ -99,6 +107,8 @@ impl Bench {
         for _ in 0..1000 {
             match self.projector.turn() {
                 Turn::More => {}
+                // A server learns in its own time that the one that projected is gone.
+                Turn::Standby => std::thread::sleep(Duration::from_millis(20)),
                 Turn::AtEnd => return,
                 turn => panic!("{turn:?}: {:?}", self.projection.status().failing),
             }

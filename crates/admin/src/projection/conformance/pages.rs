@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ringback_core::record::{Attempt, DELIVERED};
 use ringback_core::time::Timestamp;
+use ringback_telemetry::Counter;
 use uuid::Uuid;
 
 use super::fake::{attempt, delivery};
@@ -264,6 +265,11 @@ pub(super) fn series_count_what_is_not_kept(fresh: Fresh<'_>) {
         hour.values().map(|tallies| tallies[0].n).sum::<i64>(),
         3 * 190
     );
+    // Every row is written or left out, and what is written says how many it stands for.
+    let counted = |counter, labels: &[&str]| bench.projector.metrics.count(counter, labels);
+    let rows = counted(Counter::ProjectionRows, &["attempts"]);
+    assert_eq!(rows + counted(Counter::ProjectionSampledOut, &[]), 3 * 200);
+    assert!((3 * 20..3 * 40).contains(&rows), "{rows}");
     // Every failure is there, and of the successes some.
     let failed = all_attempts(&bench, webhook, 500, None, None, Wanted::Failed);
     assert_eq!(failed.len(), 30);

@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use ringback_core::log::Reader as _;
+use ringback_core::redaction::Redaction;
 use ringback_core::time::Timestamp;
+use ringback_telemetry::Counter;
 use uuid::Uuid;
 
 use super::fake::{FakeLog, attempt, delivery};
 use super::{Bench, Fresh, START};
 use crate::projection::engine::Value;
+use crate::projection::erasing::Erasing;
 use crate::projection::pages::{self, Query, Wanted};
 use crate::projection::projector::Turn;
-use crate::projection::rows::{Batch, Position, Topic};
+use crate::projection::rows::{Batch, Hidden, Position, Topic};
 use crate::projection::slice::Slice;
 use crate::projection::write::{self, Written};
 use crate::projection::{Freshness, ProjectionConfig, StoreError};
@@ -67,7 +70,11 @@ pub(super) fn a_batch_that_is_repeated_changes_nothing(fresh: Fresh<'_>) {
         batch.positions.insert((topic, partition.index), position);
         source
             .read(partition, bounds, &mut |record| {
-                assert!(batch.take(topic, &record, |_| Some(1)));
+                let hidden = Hidden {
+                    erased: &Erasing::new(None),
+                    redaction: &Redaction::default(),
+                };
+                assert!(batch.take(topic, &record, &hidden, |_| Some(1)));
             })
             .unwrap();
     }
@@ -158,6 +165,10 @@ pub(super) fn what_the_log_dropped_is_counted(fresh: Fresh<'_>) {
     bench.catch_up();
     assert_eq!(told(&bench), (4, 1));
     assert_eq!(events(&bench).len(), 13);
+    let count = |counter, labels: &[&str]| bench.projector.metrics.count(counter, labels);
+    assert_eq!(count(Counter::ProjectionLost, &[]), 4);
+    assert_eq!(count(Counter::ProjectionRows, &["attempts"]), 13);
+    assert_eq!(count(Counter::ProjectionErrors, &["database"]), 0);
     // It is known for longer than a process lives.
     let mut next = bench.beside();
     drop(bench);
@@ -218,6 +229,28 @@ pub(super) fn another_takes_over(fresh: Fresh<'_>) {
     assert_eq!(counted(&second), 3);
     assert_eq!(third.projector.turn(), Turn::Standby);
     assert_eq!(events(&third), [3, 2, 1]);
+}
+
+pub(super) fn what_somebody_removed_is_read_again(fresh: Fresh<'_>) {
+    let mut bench = Bench::new(fresh());
+    for number in 0..3 {
+        bench.log.attempt(bench.now(), &attempt(1, number, 0, 200));
+    }
+    bench.catch_up();
+    let mut session = bench.projection.database().open().unwrap();
+    let all = session.slices().unwrap();
+    session.drop_slices(&all).unwrap();
+    drop(session);
+    // With nothing new to write, it must not take what is left for all there is.
+    assert_eq!(bench.projector.turn(), Turn::Failed);
+    let Freshness::Failing(error) = bench.projection.freshen() else {
+        panic!("it does not say that it fails");
+    };
+    assert!(error.reason.contains("removed"), "{error}");
+    bench.catch_up();
+    assert!(bench.projection.status().failing.is_none());
+    assert_eq!(events(&bench), [2, 1, 0]);
+    assert_eq!(counted(&bench), 3);
 }
 
 pub(super) fn rebuilding_gives_the_same(fresh: Fresh<'_>) {

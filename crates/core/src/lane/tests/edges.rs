@@ -119,3 +119,67 @@ fn a_changed_webhook_is_tried_at_once() {
     assert!(!lane.is_failing());
     start(&mut lane, 3);
 }
+
+/// So long between two starts.
+struct Every(Duration);
+
+impl Pace for Every {
+    fn take(&mut self, _now: Timestamp) -> Result<(), Duration> {
+        Ok(())
+    }
+
+    fn interval(&self) -> Duration {
+        self.0
+    }
+}
+
+/// A lane that holds so many.
+fn holding(in_flight: usize, fresh: usize, old: usize) -> Lane {
+    let mut lane = Lane::new(LIMITS);
+    (lane.in_flight, lane.fresh, lane.old) = (in_flight, fresh, old);
+    lane
+}
+
+#[test]
+fn a_queue_waits_for_its_share_of_the_rounds() {
+    let wait = |fresh, old, queue| {
+        let lane = holding(0, fresh, old);
+        lane.wait_in(queue, at(0), &Every(ms(1))).as_millis()
+    };
+    assert_eq!(wait(7, 9, Queue::Fresh), 7 + 2);
+    assert_eq!(wait(7, 1, Queue::Fresh), 7 + 1);
+    assert_eq!(wait(9, 9, Queue::Fresh), 9 + 3);
+    assert_eq!(wait(9, 2, Queue::Old), 2 + 6);
+    assert_eq!(wait(4, 2, Queue::Old), 2 + 4);
+}
+
+#[test]
+fn who_holds_more_than_his_share_for_long_is_a_hog() {
+    let is_hogging = |holds: usize, active, wait| {
+        let pressure = Pressure {
+            slots: 160,
+            free: 20,
+            active,
+            failing: 0,
+        };
+        let lane = holding(2, 3, holds - 5);
+        assert_eq!(lane.holds(), holds);
+        lane.is_hogging(pressure, ms(wait))
+    };
+    // A quarter of the slots, and what is free.
+    assert!(!is_hogging(60, 3, 1000));
+    assert!(is_hogging(61, 3, 1000));
+    // Never less than a sixteenth.
+    assert!(!is_hogging(30, 79, 1000));
+    assert!(is_hogging(31, 79, 1000));
+    // A quarter of the wait that is allowed.
+    assert!(!is_hogging(61, 3, 500));
+    assert!(is_hogging(61, 3, 501));
+}
+
+#[test]
+fn a_lane_is_forgotten_when_nothing_happens_for_long() {
+    let lane = Lane::new(LIMITS);
+    assert!(!lane.is_forgettable(at(120_000)));
+    assert!(lane.is_forgettable(at(120_001)));
+}

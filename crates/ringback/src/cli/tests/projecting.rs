@@ -17,7 +17,9 @@ async fn the_projection_says_how_it_is_and_is_rebuilt() {
     let config = ProjectionConfig::default();
     let projection = Projection::new(&config, "test", &files, clock).unwrap();
     rig.state.show(projection.clone());
-    let projecting = projection.start(&rig.log).unwrap();
+    let projecting = projection
+        .start(&rig.log, &ringback_telemetry::Metrics::new())
+        .unwrap();
     let until = async |state: &str| {
         loop {
             let status = rig.json("projection status").await;

@@ -1,8 +1,20 @@
 //! Export and import on the command line.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
+
+impl Rig {
+    /// What signing in is answered with.
+    async fn signs_in(&self, login: &str, password: &str) -> u16 {
+        let client = crate::http::client().unwrap();
+        let form = json!({ "login": login, "password": password });
+        let asked = client.post(format!("{}/v1/session", self.url)).json(&form);
+        asked.send().await.unwrap().status().as_u16()
+    }
+}
 
 /// The configuration moves to another installation, whose master key is another one.
 #[tokio::test(flavor = "multi_thread")]
@@ -41,14 +53,24 @@ async fn what_is_exported_is_imported_elsewhere() {
         .await;
     }
     let token = here.json("token add --tenant t1").await;
+    std::fs::write(file("account"), "horses never eat staples").unwrap();
+    let account = format!("--password-file {}", file("account"));
+    here.ok(&format!("account add olga --operator {account}"))
+        .await;
+    here.ok(&format!(
+        "account add ann@t1 --tenant t1 --name Ann {account}"
+    ))
+    .await;
     let document = file("export.json");
     let said = here.ok(&format!("export {document} {with}")).await;
     assert!(
-        said.starts_with("Wrote 3 tenants, 6 webhooks and 1 token"),
+        said.starts_with("Wrote 3 tenants, 6 webhooks, 1 token and 2 accounts"),
         "{said}"
     );
     let text = std::fs::read_to_string(&document).unwrap();
-    assert!(!text.contains(&key) && !text.contains("hunter2"));
+    assert!(!text.contains(&key) && !text.contains("hunter2") && !text.contains("argon2id$"));
+    let mode = std::fs::metadata(&document).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
     assert!(!text.contains(token["token"].as_str().unwrap()));
     let (_, again) = here.fails(&format!("export {document} {with}")).await;
     assert!(again.contains("exists"), "{again}");
@@ -63,8 +85,23 @@ async fn what_is_exported_is_imported_elsewhere() {
     let import = format!("import {document} {with}");
     assert_eq!(
         there.ok(&import).await,
-        "10 added, 0 replaced, 0 unchanged."
+        "12 added, 0 replaced, 0 unchanged."
     );
+    // Who could sign in there can sign in here.
+    assert_eq!(
+        there.signs_in("ann@t1", "horses never eat staples").await,
+        201
+    );
+    assert_eq!(
+        there.signs_in("olga", "horses never eat staples").await,
+        201
+    );
+    assert_eq!(
+        there.signs_in("ann@t1", "horses ever eat staples").await,
+        401
+    );
+    let show = "account show ann@t1";
+    assert_eq!(here.json(show).await["id"], there.json(show).await["id"]);
     // Identity is kept, so that deliveries on their way still find their webhook.
     let show = "webhook show t2 cdr";
     let (a, b) = (here.json(show).await, there.json(show).await);
@@ -83,7 +120,7 @@ async fn what_is_exported_is_imported_elsewhere() {
     );
     assert_eq!(
         there.ok(&import).await,
-        "0 added, 0 replaced, 10 unchanged."
+        "0 added, 0 replaced, 12 unchanged."
     );
     there
         .ok("webhook set t0 all --url https://b.example.com/")
@@ -96,15 +133,31 @@ async fn what_is_exported_is_imported_elsewhere() {
     there.ok(&set).await;
     new_pair();
     there.ok(&format!("webhook set t2 all {requests}")).await;
+    there.ok("account set ann@t1 --new-password").await;
     let (_, said) = there.fails(&import).await;
-    assert!(said.contains("webhook all of tenant t2"), "{said}");
+    assert!(
+        said.contains("webhook all of tenant t2") && said.contains("account ann@t1"),
+        "{said}"
+    );
+    assert_eq!(
+        there.signs_in("ann@t1", "horses never eat staples").await,
+        401
+    );
     assert!(
         said.contains("webhook all of tenant t0") && said.contains("webhook cdr of tenant t1"),
         "{said}"
     );
     assert_eq!(
         there.ok(&format!("{import} --replace")).await,
-        "0 added, 3 replaced, 7 unchanged."
+        "0 added, 4 replaced, 8 unchanged."
+    );
+    assert_eq!(
+        there.signs_in("ann@t1", "horses never eat staples").await,
+        201
+    );
+    assert_eq!(
+        there.ok(&import).await,
+        "0 added, 0 replaced, 12 unchanged."
     );
     there.ok("webhook set t2 all --no-tls --no-headers").await;
     let bare = there.json(show).await;

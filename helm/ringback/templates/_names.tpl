@@ -1,0 +1,79 @@
+{{/* Names and labels. */}}
+
+{{- define "ringback.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Of one component: {root, component}. */}}
+{{- define "ringback.name" -}}
+{{- printf "%s-%s" (include "ringback.fullname" .root) .component -}}
+{{- end -}}
+
+{{- define "ringback.selector" -}}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- with .component }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{- define "ringback.labels" -}}
+{{ include "ringback.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: ringback
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* The metadata every object has: {root, component, name?, labels?, annotations?}. */}}
+{{- define "ringback.metadata" -}}
+name: {{ default (include "ringback.name" .) .name }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- include "ringback.labels" . | nindent 2 }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with merge (dict) (default (dict) .annotations) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "ringback.serviceAccount" -}}
+{{- if .root.Values.serviceAccount.create -}}
+{{- include "ringback.name" . -}}
+{{- else -}}
+{{- default "default" .root.Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "ringback.image" -}}
+{{- $image := .Values.image -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $image.repository $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $image.repository (default .Chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The components that are on, as JSON. */}}
+{{- define "ringback.components" -}}
+{{- $on := list -}}
+{{- range list "producer" "dispatcher" "metrics" "admin" -}}
+{{- if (index $.Values .).enabled }}{{ $on = append $on . }}{{ end -}}
+{{- end -}}
+{{- $on | toJson -}}
+{{- end -}}

@@ -1,0 +1,260 @@
+"""The objects that the chart makes: pods, and what finds, scales, watches and feeds them."""
+
+import json
+import re
+import unittest
+
+import yaml
+
+from chart import (
+    CHART,
+    COMPONENTS,
+    ROOT,
+    VALUES,
+    component,
+    container,
+    objects,
+    of_kind,
+    one,
+    pod,
+    rendered,
+    variables,
+    workloads,
+)
+
+
+class Pods(unittest.TestCase):
+    def each(self):
+        for values in VALUES:
+            for workload in workloads(objects(values)):
+                with self.subTest(values, of=component(workload)):
+                    yield values, workload
+
+    def test_pod_security_restricted(self):
+        for _, workload in self.each():
+            spec, only = pod(workload), container(workload)
+            self.assertTrue(spec["securityContext"]["runAsNonRoot"])
+            self.assertNotEqual(spec["securityContext"]["runAsUser"], 0)
+            self.assertEqual(spec["securityContext"]["seccompProfile"], {"type": "RuntimeDefault"})
+            inner = only["securityContext"]
+            self.assertFalse(inner["allowPrivilegeEscalation"])
+            self.assertTrue(inner["readOnlyRootFilesystem"])
+            self.assertEqual(inner["capabilities"], {"drop": ["ALL"]})
+            allowed = {"configMap", "emptyDir", "projected", "secret", "persistentVolumeClaim"}
+            for volume in spec.get("volumes", []):
+                self.assertTrue(volume.keys() - {"name"} <= allowed, volume)
+            for forbidden in ("hostNetwork", "hostPID", "hostIPC"):
+                self.assertNotIn(forbidden, spec)
+            self.assertFalse(spec["automountServiceAccountToken"])
+            self.assertIn("memory", only["resources"]["limits"])
+            self.assertEqual(only["terminationMessagePolicy"], "FallbackToLogsOnError")
+
+    def test_pods_are_given_the_time_that_draining_takes(self):
+        for values, workload in self.each():
+            if workload["kind"] == "Job":
+                continue
+            given = yaml.safe_load((CHART / f"ci/{values}.yaml").read_text())
+            drain = given.get("config", {}).get("dispatcher", {}).get("drain", "20s")
+            sleep = container(workload).get("lifecycle", {}).get("preStop", {})
+            needed = 30 + sleep.get("sleep", {}).get("seconds", 0)
+            if component(workload) == "dispatcher":
+                needed += int(drain.removesuffix("s"))
+            self.assertEqual(pod(workload)["terminationGracePeriodSeconds"], needed)
+
+    def test_grace_can_be_given(self):
+        over = {"metrics": {"terminationGracePeriodSeconds": 7}}
+        found = one(rendered(over=over), "Deployment", "metrics")
+        self.assertEqual(pod(found)["terminationGracePeriodSeconds"], 7)
+
+    def test_only_servers_wait_before_they_stop(self):
+        for _, workload in self.each():
+            waits = "lifecycle" in container(workload)
+            self.assertEqual(waits, component(workload) in ("producer", "admin"))
+
+    def test_probes_ask_what_the_program_answers(self):
+        source = (ROOT / "crates/telemetry/src/server.rs").read_text()
+        for _, workload in self.each():
+            if workload["kind"] == "Job":
+                continue
+            only = container(workload)
+            ports = {port["name"]: port["containerPort"] for port in only["ports"]}
+            listen = {name: value for name, value in variables(workload).items() if "LISTEN" in name}
+            self.assertEqual(sorted(ports.values()), sorted(int(at.split(":")[1]) for at in listen.values()))
+            for probe, path in [
+                ("startupProbe", "/healthz"),
+                ("livenessProbe", "/healthz"),
+                ("readinessProbe", "/readyz"),
+            ]:
+                self.assertEqual(only[probe]["httpGet"], {"path": path, "port": "telemetry"})
+                self.assertIn(f'.route("{path}"', source)
+
+    def test_secrets_come_by_reference_and_only_where_they_are_needed(self):
+        for _, workload in self.each():
+            for entry in container(workload)["env"]:
+                if re.search("PASSWORD$|SECRETS__KEYS|PROJECTION__URL|TOKEN$", entry["name"]):
+                    self.assertIn("secretKeyRef", entry["valueFrom"], entry["name"])
+            of_operators = "operator-token" in json.dumps(workload)
+            self.assertEqual(of_operators, component(workload) == "admin")
+        for values in VALUES:
+            self.assertEqual(of_kind(objects(values), "Secret", "Role", "ClusterRole"), [])
+
+    def test_each_component_gets_into_kafka_with_its_own(self):
+        found = objects("certificates")
+        secrets = {}
+        for workload in workloads(found):
+            for volume in pod(workload)["volumes"]:
+                if volume["name"] == "kafka-client":
+                    secrets[component(workload)] = volume["secret"]["secretName"]
+        self.assertEqual(
+            secrets,
+            {
+                "producer": "ringback-producer",
+                "dispatcher": "ringback-dispatcher",
+                "metrics": "ringback-user",
+                "admin": "ringback-user",
+            },
+        )
+        full = {component(each): variables(each) for each in workloads(objects("full"))}
+        name = "RINGBACK_LOG__KAFKA__SASL__USERNAME"
+        self.assertEqual(full["producer"][name], "ringback-producer")
+        self.assertEqual(full["topics"][name], "ringback")
+
+    def test_extras_arrive(self):
+        producer = one(objects("full"), "Deployment", "producer")
+        spec, only = pod(producer), container(producer)
+        labels = producer["spec"]["template"]["metadata"]
+        self.assertIn({"name": "EXTRA", "value": "1"}, only["env"])
+        self.assertIn({"name": "more", "mountPath": "/more"}, only["volumeMounts"])
+        self.assertIn({"name": "more", "emptyDir": {}}, spec["volumes"])
+        self.assertEqual(only["envFrom"], [{"configMapRef": {"name": "more"}}])
+        self.assertEqual(labels["labels"]["tier"], "front")
+        self.assertEqual(labels["labels"]["team"], "voice")
+        self.assertEqual(labels["annotations"], {"example.org/a": "b", "example.org/owner": "voice"})
+        self.assertEqual(spec["nodeSelector"], {"pool": "front"})
+        self.assertEqual(spec["priorityClassName"], "high")
+        self.assertEqual(only["image"], "registry.example/ringback:1.2.3")
+        digest = "sha256:" + "0" * 64
+        found = rendered(over={"image": {"digest": digest}})
+        self.assertEqual(container(workloads(found)[0])["image"], f"ringback@{digest}")
+        self.assertTrue(any(each["metadata"]["name"] == "rb-extra" for each in objects("full")))
+
+
+class Wiring(unittest.TestCase):
+    def test_selectors_find_their_pods_and_stay_as_they_are(self):
+        for values in VALUES:
+            found = objects(values)
+            pods = [each["spec"]["template"]["metadata"]["labels"] for each in workloads(found)]
+            for each in of_kind(found, "Deployment", "StatefulSet"):
+                chosen = each["spec"]["selector"]["matchLabels"]
+                self.assertEqual(len([1 for labels in pods if chosen.items() <= labels.items()]), 1)
+                # They cannot be changed by an upgrade.
+                self.assertEqual(len(chosen), 3)
+            selectors = [each["spec"]["selector"] for each in of_kind(found, "Service")]
+            selectors += [
+                each["spec"]["selector"]["matchLabels"]
+                for each in of_kind(found, "PodDisruptionBudget", "PodMonitor")
+            ]
+            selectors += [
+                each["spec"]["podSelector"]["matchLabels"] for each in of_kind(found, "NetworkPolicy")
+            ]
+            for chosen in selectors:
+                self.assertTrue(any(chosen.items() <= labels.items() for labels in pods), chosen)
+
+    def test_each_component_has_its_budget_and_account(self):
+        for values in VALUES:
+            found = objects(values)
+            for of in COMPONENTS:
+                one(found, "PodDisruptionBudget", of)
+            accounts = {each["metadata"]["name"] for each in of_kind(found, "ServiceAccount")}
+            used = {pod(each)["serviceAccountName"] for each in workloads(found)}
+            self.assertTrue(used == accounts or used == {"shared"}, (used, accounts))
+
+    def test_each_component_is_let_out_to_what_it_needs(self):
+        ports = {
+            component(each): [
+                port["port"] for rule in each["spec"]["egress"] for port in rule.get("ports", [])
+            ]
+            for each in of_kind(objects("full"), "NetworkPolicy")
+        }
+        common = [53, 53, 9092, 9093]
+        self.assertEqual(
+            ports,
+            {
+                "producer": common,
+                "dispatcher": common,
+                "metrics": common,
+                "admin": [*common, 587, 5432],
+                "topics": common,
+            },
+        )
+        dispatcher = one(objects("full"), "NetworkPolicy", "dispatcher")["spec"]["egress"]
+        blocks = [to["ipBlock"]["cidr"] for rule in dispatcher for to in rule.get("to", [])]
+        self.assertEqual(blocks, ["0.0.0.0/0", "::/0"])
+
+    def test_topics_come_first(self):
+        for of in of_kind(objects("minimal"), "Job", "ServiceAccount"):
+            if component(of) == "topics":
+                annotations = of["metadata"]["annotations"]
+                self.assertEqual(annotations["helm.sh/hook"], "pre-install,pre-upgrade")
+        job = one(objects("minimal"), "Job", "topics")
+        self.assertEqual(container(job)["args"], ["doctor", "--create-topics"])
+        self.assertEqual(pod(job)["restartPolicy"], "Never")
+        self.assertEqual(of_kind(objects("certificates"), "Job"), [])
+
+    def test_an_autoscaler_alone_decides_the_replicas(self):
+        full, tokens = objects("full"), objects("token")
+        for of in ("producer", "dispatcher"):
+            self.assertNotIn("replicas", one(full, "Deployment", of)["spec"])
+            target = one(full, "HorizontalPodAutoscaler", of)["spec"]["scaleTargetRef"]
+            self.assertEqual(target["name"], one(full, "Deployment", of)["metadata"]["name"])
+        dispatcher = one(tokens, "StatefulSet", "dispatcher")
+        self.assertNotIn("replicas", dispatcher["spec"])
+        scaled = one(tokens, "ScaledObject", "dispatcher")["spec"]
+        self.assertEqual(scaled["scaleTargetRef"]["name"], dispatcher["metadata"]["name"])
+        self.assertEqual(one(tokens, "Deployment", "producer")["spec"]["replicas"], 2)
+
+    def test_lag_and_age_scale(self):
+        scaled = one(objects("certificates"), "ScaledObject", "dispatcher")["spec"]["triggers"]
+        self.assertEqual(scaled[0]["metadata"]["consumerGroup"], "ringback.dispatcher.events")
+        self.assertEqual(scaled[0]["metadata"]["offsetResetPolicy"], "earliest")
+        authentication = one(objects("certificates"), "TriggerAuthentication", "dispatcher")
+        self.assertEqual(scaled[0]["authenticationRef"]["name"], authentication["metadata"]["name"])
+        queries = one(objects("token"), "ScaledObject", "dispatcher")["spec"]["triggers"]
+        metrics = (ROOT / "docs/metrics.md").read_text()
+        for trigger in queries:
+            name = re.search(r"ringback_\w+", trigger["metadata"]["query"])[0]
+            self.assertIn(f"`{name}`", metrics)
+
+    def test_static_members_keep_their_names(self):
+        dispatcher = one(objects("token"), "StatefulSet", "dispatcher")
+        name = "RINGBACK_LOG__KAFKA__PROPERTIES__GROUP_INSTANCE_ID"
+        self.assertEqual(variables(dispatcher)[name], "rb-dispatcher-0")
+        [service] = [
+            each
+            for each in of_kind(objects("token"), "Service")
+            if each["metadata"]["name"] == dispatcher["spec"]["serviceName"]
+        ]
+        self.assertEqual(service["spec"]["clusterIP"], "None")
+
+    def test_rules_and_dashboards_are_those_of_the_repository(self):
+        rule = of_kind(objects("minimal"), "PrometheusRule")[0]["spec"]["groups"]
+        self.assertEqual(rule, yaml.safe_load((ROOT / "deploy/prometheus/rules.yaml").read_text())["groups"])
+        names = {each["alert"] for group in rule for each in group["rules"] if "alert" in each}
+        changed = of_kind(objects("token"), "PrometheusRule")[0]["spec"]["groups"]
+        alerts = [each for group in changed for each in group["rules"] if "alert" in each]
+        self.assertEqual(names - {each["alert"] for each in alerts}, {"RingbackTierLate"})
+        for each in alerts:
+            url = each["annotations"]["runbook_url"]
+            self.assertTrue(url.startswith("https://runbooks.example.org/"), url)
+        shown = {
+            name: text
+            for each in of_kind(objects("full"), "ConfigMap")
+            for name, text in each.get("data", {}).items()
+        }
+        files = {path.name: path.read_text().rstrip() for path in (ROOT / "deploy/grafana").glob("*.json")}
+        self.assertEqual({name: text.rstrip() for name, text in shown.items()}, files)
+        self.assertGreaterEqual(len(files), 4)
+
+
+if __name__ == "__main__":
+    unittest.main()
