@@ -5,13 +5,15 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::step::{cargo, command, output, run};
 use crate::{root, target};
 
 /// Built when the machine has no Helm.
 const HELM: &str = "helm.sh/helm/v3/cmd/helm@v3.19.0";
+/// What a machine without Go is told.
+const GO: &str = "install Go (Debian: apt-get install golang)";
 
 /// Runs the tests of `tests/deploy` with this `ringback`. Says what is skipped outside of CI.
 pub(crate) fn test(ringback: &Path, in_ci: bool) -> Result<(), String> {
@@ -21,6 +23,14 @@ pub(crate) fn test(ringback: &Path, in_ci: bool) -> Result<(), String> {
         Err(error) if in_ci => return Err(error),
         Err(error) => {
             println!("skipped: the tests of the chart: {error}");
+            None
+        }
+    };
+    let compose = match compose() {
+        Ok(compose) => Some(compose),
+        Err(error) if in_ci => return Err(error),
+        Err(error) => {
+            println!("skipped: the tests of deploy/compose.yaml: {error}");
             None
         }
     };
@@ -35,6 +45,9 @@ pub(crate) fn test(ringback: &Path, in_ci: bool) -> Result<(), String> {
         .env("RINGBACK", ringback);
     if let Some(helm) = helm {
         tests.env("HELM", helm);
+    }
+    if let Some(compose) = compose {
+        tests.env("COMPOSE", compose);
     }
     let crds = kit.map(|kit| kit.join("crds")).filter(|crds| crds.exists());
     if let Some(crds) = crds {
@@ -74,17 +87,24 @@ fn helm(kit: Option<&Path>) -> Result<PathBuf, String> {
     if works(&built) {
         return Ok(built);
     }
-    let advice = "Helm 3 is missing: install it, or Go (Debian: apt-get install golang), with which it is built here";
-    if output(&mut command("go", &["version"])).is_err() {
-        return Err(advice.to_owned());
-    }
     let mut go = command("go", &["install", HELM]);
-    // What cannot be built here (an old Go, no registry) is not to be had.
-    run(go
-        .env("GOBIN", target().join("tools/bin"))
-        .env("CGO_ENABLED", "0"))
-    .map_err(|error| format!("{advice}; {error}"))?;
+    build(go.env("GOBIN", target().join("tools/bin")))
+        .map_err(|error| format!("Helm 3 is missing: install it, or {GO}: {error}"))?;
     Ok(built)
+}
+
+/// The path of what reads compose files.
+fn compose() -> Result<PathBuf, String> {
+    let built = target().join("tools/bin/compose");
+    let mut go = command("go", &["build", "-o", &built.to_string_lossy(), "."]);
+    build(go.current_dir(root().join("tests/compose")))
+        .map_err(|error| format!("it cannot be read without Go; {GO}: {error}"))?;
+    Ok(built)
+}
+
+/// What cannot be built here (no Go, an old one, no registry) is not to be had.
+fn build(go: &mut Command) -> Result<(), String> {
+    run(go.env("CGO_ENABLED", "0"))
 }
 
 fn works(helm: &Path) -> bool {

@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod book;
 mod deploy;
 mod fuzz;
 mod image;
@@ -29,6 +30,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage:
   cargo xtask test [--skip STEP]...    everything that must hold; --list shows the steps
   cargo xtask tidy                     only the checks of the tree itself
+  cargo xtask book                     the pages of docs as a book in target/book, its links followed
   cargo xtask bench [NAME [ARGS]...]   prints figures: all benches, or one
   cargo xtask fuzz [TARGET]... [--seconds N]
                                        looks for inputs that break a property, N (60) seconds a target
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
     let ended = match args.as_slice() {
         ["test", rest @ ..] => test::run(rest),
         ["tidy"] => tidy::run(),
+        ["book"] => book::build(),
         ["bench", rest @ ..] => bench::run_named(rest),
         ["fuzz", rest @ ..] => fuzz::run_named(rest),
         ["fuzz-api"] => fuzz::run_api("300"),

@@ -1,13 +1,14 @@
 //! Everything that must hold, cheapest first.
 
 use crate::step::{self, Steps, cargo, command, run_tests};
-use crate::{USAGE, deploy, image, mutants, portal, sim, target, tidy, tools};
+use crate::{USAGE, book, deploy, image, mutants, portal, sim, target, tidy, tools};
 
-const STEPS: [&str; 20] = [
+const STEPS: [&str; 21] = [
     "tools",
     "fmt",
     "tidy",
     "deny",
+    "book",
     "kafka",
     "sdks",
     "schemathesis",
@@ -88,6 +89,7 @@ fn run_all(skipped: Vec<String>, in_ci: bool) -> Result<(), String> {
         ];
         step::run(&mut command(&deny.to_string_lossy(), &args))
     })?;
+    steps.run("book", |_| book::build())?;
     steps.run("kafka", |_| prepare("kafka", &["--", "prepare"]))?;
     for parts in ["sdks", "schemathesis", "sip", "servers", "postgres"] {
         steps.run(parts, |_| prepare(parts, &[]))?;

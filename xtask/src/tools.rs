@@ -8,6 +8,7 @@ use crate::target;
 const CARGO_DENY: &str = "0.20.2";
 const CARGO_FUZZ: &str = "0.13.2";
 const CARGO_MUTANTS: &str = "27.1.0";
+const MDBOOK: &str = "0.5.4";
 
 /// A program, and the package that brings it on Debian and Ubuntu.
 const NEEDED: [(&str, &str); 5] = [
@@ -44,30 +45,45 @@ fn version(program: &str, asked: &[&str]) -> Option<String> {
 
 /// The path of cargo-deny, installed if it is not there in the right version.
 pub(crate) fn cargo_deny() -> Result<PathBuf, String> {
-    installed("cargo-deny", CARGO_DENY, &["--version"])
+    installed("cargo-deny", CARGO_DENY, &["--version"], &[])
 }
 
 /// The path of cargo-fuzz, installed if it is not there in the right version.
 pub(crate) fn cargo_fuzz() -> Result<PathBuf, String> {
-    installed("cargo-fuzz", CARGO_FUZZ, &["--version"])
+    installed("cargo-fuzz", CARGO_FUZZ, &["--version"], &[])
 }
 
 /// The path of cargo-mutants, installed if it is not there in the right version.
 pub(crate) fn cargo_mutants() -> Result<PathBuf, String> {
-    installed("cargo-mutants", CARGO_MUTANTS, &["mutants", "--version"])
+    installed(
+        "cargo-mutants",
+        CARGO_MUTANTS,
+        &["mutants", "--version"],
+        &[],
+    )
 }
 
-fn installed(name: &str, wanted: &str, asked: &[&str]) -> Result<PathBuf, String> {
+/// The path of mdBook, installed if it is not there in the right version, without its server.
+pub(crate) fn mdbook() -> Result<PathBuf, String> {
+    installed("mdbook", MDBOOK, &["--version"], &["--no-default-features"])
+}
+
+fn installed(
+    name: &str,
+    wanted: &str,
+    asked: &[&str],
+    options: &[&str],
+) -> Result<PathBuf, String> {
     let tools = target().join("tools");
     let program = tools.join("bin").join(name);
     let found = version(&program.to_string_lossy(), asked);
-    let right = format!("{name} {wanted}");
-    if found.is_none_or(|found| found.trim() != right) {
+    let right = [format!("{name} {wanted}"), format!("{name} v{wanted}")];
+    if found.is_none_or(|found| !right.iter().any(|right| right == found.trim())) {
         // Unoptimised: it runs for seconds and would be optimised for minutes.
         let package = format!("{name}@{wanted}");
         let tools = tools.to_string_lossy();
         let args = ["install", "--locked", "--debug", "--root", &tools, &package];
-        run(&mut cargo(&args))?;
+        run(cargo(&args).args(options))?;
     }
     Ok(program)
 }
