@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::process::{Process, api};
+use crate::process::{Process, api, logged};
 use crate::receiver::Receiver;
 
 /// Requests in flight to the one webhook, per dispatcher.
@@ -94,6 +94,11 @@ impl Installation {
     /// One more component of the installation.
     pub async fn component(&self, command: &'static str) -> Process {
         Process::start(command, self.dir.path(), &self.settings).await
+    }
+
+    /// What its processes of this kind have logged, with the setting [`LOGS_JSON`](crate::process::LOGS_JSON).
+    pub fn logged(&self, command: &str) -> Vec<Value> {
+        logged(self.dir.path(), command)
     }
 
     /// Posts one event.

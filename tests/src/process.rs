@@ -1,6 +1,7 @@
 //! The real binary as a process, to be killed.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -12,6 +13,9 @@ use uuid::Uuid;
 use crate::ports;
 use crate::receiver::{Books, Receiver};
 use crate::rig::OPERATOR;
+
+/// The setting with which what a process logs can be read by [`logged`].
+pub const LOGS_JSON: &str = "telemetry.format=json";
 
 /// The binary of the profile that this test is built with, brought up to date first.
 pub fn binary() -> &'static Path {
@@ -209,7 +213,32 @@ fn spawn(
     for setting in settings {
         process.args(["--set", setting]);
     }
+    // What a test wants to read.
+    if settings.iter().any(|setting| setting == LOGS_JSON) {
+        let mut log = File::options();
+        let log = log
+            .create(true)
+            .append(true)
+            .open(log_file(dir, command))
+            .unwrap();
+        process.stderr(log);
+    }
     process.spawn().unwrap()
+}
+
+fn log_file(dir: &Path, command: &str) -> PathBuf {
+    dir.join(format!("{command}.log"))
+}
+
+/// What a process with [`LOGS_JSON`] has logged so far, line by line. All of it is JSON.
+pub fn logged(dir: &Path, command: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(log_file(dir, command)).unwrap();
+    // The last line may not be whole yet.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
+        .collect()
 }
 
 /// Calls an admin API; the answer must be a success. Asks again while it is starting.

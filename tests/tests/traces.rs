@@ -6,6 +6,7 @@
 
 use ringback_tests::collector::{Collector, Span};
 use ringback_tests::installation::{Installation, eventually};
+use ringback_tests::process::LOGS_JSON;
 use ringback_tests::receiver::Answer;
 use ringback_tests::{kafka, ports};
 use serde_json::json;
@@ -159,4 +160,56 @@ async fn a_collector_that_is_away_hinders_nothing() {
     let collector = Collector::start_at(port);
     let event = post(&installation, None).await;
     spans(&collector, &event, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_lines_about_an_event_have_its_id_and_its_trace() {
+    let levels = "telemetry.log=info,ringback_dispatcher=debug,ringback_producer=debug";
+    let settings = [LOGS_JSON, levels, "schedule.tiers=['300ms']"];
+    let installation = Installation::start(kafka::shared().bootstrap(), &settings).await;
+    let _dispatcher = installation.dispatcher().await;
+    installation
+        .receiver
+        .first("cdr", vec![Answer::Status(503)]);
+    let event = post(&installation, Some(SENDER)).await;
+    let about = |command: &str, message: &str| {
+        let mut lines = installation.logged(command);
+        lines.retain(|line| line["message"] == message);
+        lines
+    };
+    eventually("both attempts are logged", async || {
+        about("dispatcher", "attempted").len() == 2
+    })
+    .await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let [accepted] = &about("producer", "accepted")[..] else {
+        panic!("{:?}", installation.logged("producer"));
+    };
+    assert_eq!(accepted["level"], "DEBUG");
+    assert_eq!(
+        (&accepted["event"], &accepted["trace"]),
+        (&json!(event), &json!(trace))
+    );
+    for (attempt, line) in about("dispatcher", "attempted").iter().enumerate() {
+        let span = &line["span"];
+        assert_eq!(
+            (&span["event"], &span["trace"]),
+            (&json!(event), &json!(trace))
+        );
+        assert_eq!(
+            (&span["tenant"], &span["attempt"]),
+            (&json!("acme"), &json!(attempt))
+        );
+        assert_eq!(line["status"], [503, 200][attempt]);
+    }
+    // None has what is in it, nor how the webhook is authenticated to.
+    for command in ["admin", "producer", "dispatcher"] {
+        for line in installation.logged(command) {
+            assert!(!line.to_string().contains("hunter2"), "{line}");
+            assert!(
+                line["timestamp"].is_string() && line["level"].is_string(),
+                "{line}"
+            );
+        }
+    }
 }

@@ -29,7 +29,7 @@ pub(crate) fn test(ringback: &Path) -> Result<(), String> {
     let archive = image::build(ringback)?;
     timeout
         .arg(kit.join("kube-local"))
-        .args(["run", "--metrics", "--image"])
+        .args(["run", "--crds", "--metrics", "--image"])
         .arg(archive)
         .arg("--logs")
         .arg(target().join("kube"))

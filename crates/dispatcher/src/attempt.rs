@@ -12,7 +12,8 @@ use ringback_core::sendable::{may_be_news, sendable};
 use ringback_core::time::Timestamp;
 use ringback_core::verdict::Verdict;
 use ringback_log::directory::STALE_AFTER;
-use ringback_telemetry::{Gauge, Histogram};
+use ringback_telemetry::{Gauge, Histogram, trace_id};
+use tracing::Instrument as _;
 
 use crate::dispatcher::Shared;
 use crate::route::{Job, Parking};
@@ -28,6 +29,25 @@ pub(crate) async fn attempt<L: Log, T: Transport>(
     shared: &Shared<L, T>,
     job: Job,
 ) -> (Duration, Signal) {
+    let about = about(&job.delivery);
+    made(shared, job).instrument(about).await
+}
+
+/// What log lines within an attempt are about, whatever their level.
+fn about(delivery: &Delivery) -> tracing::Span {
+    let event = &delivery.event;
+    tracing::error_span!(
+        "attempt",
+        event = %event.id,
+        tenant = %event.tenant,
+        webhook = %delivery.webhook,
+        run = delivery.run,
+        attempt = delivery.attempt,
+        trace = trace_id(event),
+    )
+}
+
+async fn made<L: Log, T: Transport>(shared: &Shared<L, T>, job: Job) -> (Duration, Signal) {
     // DL6: what is sent is sent on configuration that is known to be current.
     shared.fresh().await;
     let started = shared.now();

@@ -243,6 +243,15 @@ impl<L: Log> Settler<L> {
             attempt.next_at = delay.map(|delay| ended + delay);
         }
         span::record(&delivery, &webhook, &attempt, ended);
+        let Attempt {
+            outcome,
+            status,
+            next,
+            duration_ms,
+            late,
+            ..
+        } = &attempt;
+        tracing::debug!(outcome, status, next, duration_ms, late, "attempted");
         let records = 1 + usize::from(goes_on.is_some() && held.is_some());
         // A late result settles nothing: its count never gets to zero.
         let never = usize::from(held.is_none());
@@ -318,6 +327,7 @@ impl<L: Log> Settler<L> {
 
     /// Parks a delivery that was not attempted.
     pub(crate) fn park(&self, job: Job, parking: Parking) {
+        tracing::debug!(event = %job.delivery.event.id, webhook = %job.delivery.webhook, reason = %parking.reason, detail = parking.detail, "parked");
         self.metrics
             .inc(Counter::Parked, &[parking.reason.as_str()]);
         self.alone(job, Role::Parked, Some(parking));

@@ -11,6 +11,7 @@ use ringback_core::log::{
 use ringback_core::record::HeaderBuf;
 use ringback_core::time::Clock;
 use ringback_core::topics::{Role, Topics};
+use ringback_telemetry::trace_id;
 use ringback_telemetry::traces::{self, Accepting};
 use tokio::sync::oneshot;
 
@@ -207,6 +208,9 @@ impl<L: Log> Publisher<L> {
                 .map_err(|error| publish_error(event, error)),
             Err(error) => Err(error),
         };
+        if result.is_ok() {
+            tracing::debug!(event = %event.id, tenant = %event.tenant, trace = trace_id(event), "accepted");
+        }
         if let Some(traced) = traced {
             let error = result.as_ref().err().map(ToString::to_string);
             traced.ended(event, self.clock.now(), error);

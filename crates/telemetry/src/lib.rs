@@ -13,6 +13,6 @@ pub mod traces;
 pub use config::{Config, Format, Traces};
 pub use health::{ComponentHealth, Health, Needed, Standing};
 pub use inventory::{Described, inventory};
-pub use logging::init_logging;
+pub use logging::{init_logging, trace_id};
 pub use metrics::{Counter, Gauge, Histogram, Metrics};
 pub use server::serve;

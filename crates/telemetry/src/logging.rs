@@ -2,6 +2,8 @@
 
 use std::io::IsTerminal as _;
 
+use ringback_core::event::Event;
+use ringback_core::trace::TraceContext;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -20,6 +22,12 @@ pub fn init_logging(config: &Config) -> Result<(), String> {
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
     started.map_err(|error| format!("starting the log output: {error}"))
+}
+
+/// The id of the trace that an event is in, as log lines have it.
+pub fn trace_id(event: &Event) -> Option<String> {
+    let context = TraceContext::parse(event.traceparent.as_deref()?)?;
+    Some(format!("{:032x}", context.trace))
 }
 
 /// The filter that a text means.

@@ -23,7 +23,9 @@ async fn main() {
     };
     let mut kafka = KafkaServer::start_with(&options).unwrap();
     releases::secrets(&cluster);
-    refusals::wrong_installations_say_why(&cluster, kafka.bootstrap());
+    refusals::every_object_is_taken(&cluster);
+    refusals::wrong_installations_say_why(&cluster, kafka.bootstrap()).await;
+    refusals::failed_hook_says_why(&cluster);
 
     println!("--- install");
     let release = Release::install(&cluster, kafka.bootstrap());
@@ -42,6 +44,8 @@ async fn main() {
     release.kafka_restarted(&load, &mut kafka);
     shares().await;
     release.scaled(&load);
+    shares().await;
+    release.static_members(&load);
     shares().await;
     let parked = release.parked().await;
     println!("figure kube.parked {parked} deliveries");

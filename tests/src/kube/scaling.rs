@@ -1,4 +1,4 @@
-//! More dispatchers, and fewer.
+//! More dispatchers, and fewer; dispatchers that keep their place.
 
 use std::collections::BTreeSet;
 
@@ -47,6 +47,35 @@ impl Release<'_> {
             self.aim(10_000);
             self.settled("dispatcher", 2);
         });
+    }
+
+    /// With static membership a pod that comes back soon keeps its partitions, and nobody else's move.
+    pub fn static_members(&self, load: &Load) {
+        let settings = [&SECOND[..], &["dispatcher.membership=static"]].concat();
+        load.chapter("static_on", || {
+            self.upgrade(&settings).unwrap();
+            self.settled("dispatcher", 2);
+        });
+        let [gone, stays] = [0, 1].map(|index| format!("{NAME}-dispatcher-{index}"));
+        load.chapter("static_deleted", || {
+            let before = self.moved(&stays);
+            self.cluster.kubectl(&["delete", "pod", &gone]);
+            self.settled("dispatcher", 2);
+            assert_eq!(self.moved(&stays), before, "partitions moved");
+        });
+    }
+
+    /// Partitions that a dispatcher was given, and that were taken from it, as it counts them.
+    fn moved(&self, pod: &str) -> Vec<String> {
+        let namespace = &self.cluster.namespace;
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}:9464/proxy/metrics");
+        let metrics = self.cluster.kubectl(&["get", "--raw", &path]);
+        let counts = metrics
+            .lines()
+            .filter(|line| line.starts_with("ringback_rebalances_total"));
+        let counts: Vec<_> = counts.map(str::to_owned).collect();
+        assert!(!counts.is_empty(), "{metrics}");
+        counts
     }
 
     fn scale(&self, count: usize) {

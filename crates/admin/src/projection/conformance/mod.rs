@@ -28,6 +28,7 @@ pub fn all(fresh: Fresh<'_>) {
     }
     pages::everything_about_an_event_is_found(fresh);
     pages::series_count_what_is_not_kept(fresh);
+    pages::replays_know_what_became_of_them(fresh);
     erased::nothing_erased_is_shown_or_comes_back(fresh);
     trouble::a_batch_that_is_repeated_changes_nothing(fresh);
     trouble::retention_drops_slices_and_keeps_positions(fresh);

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::fake::{attempt, delivery};
 use super::{Bench, Fresh};
-use crate::projection::pages::{self, Cursor, Query, Wanted};
+use crate::projection::pages::{self, Cursor, Query, Replayed, Wanted};
 use crate::projection::rows::{CLASSES, code_of};
 use crate::projection::{ProjectionConfig, rows};
 
@@ -276,4 +276,49 @@ pub(super) fn series_count_what_is_not_kept(fresh: Fresh<'_>) {
     let all = all_attempts(&bench, webhook, 500, None, None, Wanted::All).len();
     assert!((60..120).contains(&all), "{all}");
     assert!(rows::BOUNDS_MS.is_sorted());
+}
+
+pub(super) fn replays_know_what_became_of_them(fresh: Fresh<'_>) {
+    let mut bench = Bench::new(fresh());
+    let [first, second, none] = [71, 72, 73].map(Uuid::from_u128);
+    let delivered = |event: u128, replay, late| {
+        let mut one = attempt(1, event, 0, 200);
+        (one.run, one.replay, one.late) = (1, replay, late);
+        one
+    };
+    let failed = |event: u128, replay| {
+        let mut one = delivery(1, event, 1);
+        one.replay = replay;
+        one
+    };
+    // Over two slices, and with what does not count: a late result, no replay's, a failure that goes on.
+    for (event, replay) in [(1, first), (2, first), (3, second)] {
+        bench
+            .log
+            .attempt(bench.now(), &delivered(event, Some(replay), false));
+    }
+    bench
+        .log
+        .attempt(bench.now(), &delivered(4, Some(first), true));
+    bench.log.attempt(bench.now(), &delivered(5, None, false));
+    let mut goes_on = delivered(6, Some(second), false);
+    "retry.32s".clone_into(&mut goes_on.next);
+    bench.log.attempt(bench.now(), &goes_on);
+    bench.catch_up();
+    bench.pass(Duration::from_secs(86_400));
+    bench
+        .log
+        .attempt(bench.now(), &delivered(7, Some(first), false));
+    bench
+        .log
+        .parked(bench.now(), &failed(8, Some(first)), "exhausted");
+    bench.log.parked(bench.now(), &failed(9, None), "exhausted");
+    bench.catch_up();
+    let asked = [first, second, none];
+    let found = bench
+        .projection
+        .read(|session| pages::replayed(session, &asked));
+    let found = found.unwrap();
+    let of = |delivered, failed| Replayed { delivered, failed };
+    assert_eq!(asked.map(|id| found[&id]), [of(3, 1), of(1, 0), of(0, 0)]);
 }
