@@ -82,6 +82,19 @@ impl Admin<'_> {
         }
         panic!("{path} has {} entries instead of {count}", entries.len());
     }
+
+    /// When the only token was used last, once that is known.
+    async fn token_used(&self) -> Value {
+        for _ in 0..600 {
+            let tokens = self.call("GET", "tokens", Value::Null).await;
+            let used = &tokens["tokens"][0]["last_used"];
+            if used.is_string() {
+                return used.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("no use of the token is known");
+    }
 }
 
 const SIGNING_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -162,6 +175,8 @@ async fn a_running_installation_is_moved_to_kafka() {
         .list(&webhook_path("fails", "attempts"), "attempts", EVENTS)
         .await;
 
+    let used = admin.token_used().await;
+
     // Not without the key, and not while it runs.
     let key = std::fs::read_to_string(dir.path().join("ringback-data/master-key")).unwrap();
     there.extend([
@@ -235,6 +250,7 @@ async fn a_running_installation_is_moved_to_kafka() {
     admin
         .list(&webhook_path("fine", "attempts"), "attempts", EVENTS)
         .await;
+    assert_eq!(admin.token_used().await, used);
     // What was replayed before the move is not replayed again; what was not, is.
     let answer = admin
         .call("POST", &webhook_path("refuses", "replay"), all.clone())

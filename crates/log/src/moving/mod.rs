@@ -117,11 +117,15 @@ impl<S: Log, T: Log> Moving<'_, S, T> {
             let count = configuration::carry_compared(self.source, self.target, role)?;
             self.carrier.count_configuration(role, count);
         }
-        let (from, to) = self.pair(Role::Health)?;
-        let verdicts = configuration::newest(self.source, from)?;
-        self.carrier
-            .count_configuration(Role::Health, verdicts.len() as u64);
-        self.carrier.append_compacted(to, &verdicts)?;
+        for role in [Role::Health, Role::Uses] {
+            if self.source.topics().find(role).is_none() {
+                continue;
+            }
+            let (from, to) = self.pair(role)?;
+            let newest = configuration::newest(self.source, from)?;
+            self.carrier.count_configuration(role, newest.len() as u64);
+            self.carrier.append_compacted(to, &newest)?;
+        }
         self.carrier.keep()
     }
 
