@@ -364,6 +364,11 @@ mod tests {
         canary.posted(CDR, id(4), true, seconds(41));
         assert!(!canary.is_due(CDR, seconds(49)));
         assert!(canary.is_due(CDR, seconds(50)));
+        // A whole interval late.
+        canary.begin(CDR, id(5), seconds(60));
+        canary.posted(CDR, id(5), true, seconds(60));
+        assert!(!canary.is_due(CDR, seconds(69)));
+        assert!(canary.is_due(CDR, seconds(70)));
     }
 
     #[test]

@@ -363,6 +363,25 @@ async fn what_it_cannot_do_is_in_a_metric() {
     rig.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn up_runs_it_in_its_own_process() {
+    http::choose_cryptography();
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.canary.enabled = true;
+    let running = component::Running::start(config, Components::ALL);
+    let running = running.await.unwrap();
+    assert!(running.addresses.canary.is_some());
+    for family in Family::ALL {
+        let labels = [&*family.to_string(), Outcome::Received.as_str()];
+        eventually("an event has come", async || {
+            running.metrics.count(Counter::CanaryEvents, &labels) > 0
+        })
+        .await;
+    }
+    running.drain().await;
+}
+
 /// A receiver that knows a key, without anything around it.
 async fn receiver() -> (Arc<Shared>, String) {
     http::choose_cryptography();
