@@ -15,7 +15,7 @@ DURATION = r"^[0-9]+(ms|s|m|h|d)$"
 # What the chart sets itself, from values of their own or by reference to Secrets.
 CHARTS_OWN = re.compile(
     r"log\..*|secrets\..*|.*\.listen|.*password(_file)?|admin\.operator_token(_file)?|dispatcher\.name"
-    r"|admin\.projection\.(engine|dir|url)"
+    r"|admin\.projection\.(engine|dir|url)|canary\.(enabled|url|admin_url|ingest_url|token(_file)?)"
 )
 # What the tables say in words only.
 KNOWN = {

@@ -152,6 +152,9 @@ class Refusals(unittest.TestCase):
             ({"producer": {"service": {"port": 0}}}, "port"),
             ({"producer": {"resource": {}}}, "resource"),
             ({"image": {"digest": "abc"}}, "digest"),
+            ({"canary": {"url": "canary.example.org"}}, "url"),
+            ({"canary": {"replicas": 2}}, "replicas"),
+            ({"config": {"canary": {"url": "https://canary.example.org"}}}, "url"),
         ]:
             with self.subTest(over):
                 done = template(over=over)
@@ -208,6 +211,24 @@ class Refusals(unittest.TestCase):
                 "is for the engine sqlite",
             ),
             ({"producer": {"ingress": {"enabled": True}}}, "producer.ingress.hosts"),
+            ({"canary": {"enabled": True}}, "canary.url: say where dispatchers reach its receiver"),
+            (
+                {"canary": {"enabled": True, "url": "http://c/"}, "admin": {"enabled": False}},
+                "canary.adminUrl: admin is not part of this release",
+            ),
+            (
+                {"canary": {"enabled": True, "url": "http://c/"}, "producer": {"enabled": False}},
+                "canary.ingestUrl: producer is not part of this release",
+            ),
+            (
+                {
+                    "canary": {"enabled": True, "url": "http://c/", "adminUrl": "http://a"},
+                    "admin": {"enabled": False},
+                    "secrets": {"operatorToken": {"existingSecret": ""}},
+                },
+                "canary.token.existingSecret: name a Secret",
+            ),
+            ({"canary": {"ingress": {"enabled": True}}}, "canary.ingress.hosts"),
             ({"admin": {"httpRoute": {"enabled": True}}}, "admin.httpRoute.parentRefs"),
             ({"monitoring": {"serviceMonitor": {"enabled": True}}}, "counted twice"),
         ]:

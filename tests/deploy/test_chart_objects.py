@@ -184,12 +184,52 @@ class Wiring(unittest.TestCase):
                 "dispatcher": common,
                 "metrics": common,
                 "admin": [*common, 587, 5432],
+                # Administration by the address given, ingest in this release.
+                "canary": [53, 53, 443, 8080],
                 "topics": common,
             },
         )
         dispatcher = one(objects("full"), "NetworkPolicy", "dispatcher")["spec"]["egress"]
         blocks = [to["ipBlock"]["cidr"] for rule in dispatcher for to in rule.get("to", [])]
         self.assertEqual(blocks, ["0.0.0.0/0", "::/0"])
+
+    def test_the_canary_is_one_and_a_customer(self):
+        for values in ("full", "token"):
+            with self.subTest(values):
+                canary = one(objects(values), "Deployment", "canary")
+                self.assertEqual(canary["spec"]["replicas"], 1)
+                # Never two of them, which would take webhook and token from each other.
+                self.assertEqual(canary["spec"]["strategy"], {"type": "Recreate"})
+                self.assertEqual(container(canary)["args"], ["canary"])
+                # Nothing of Kafka, and no key for anybody's secrets.
+                names = [entry["name"] for entry in container(canary)["env"]]
+                of_others = ("RINGBACK_LOG", "RINGBACK_SECRETS", "RINGBACK_ADMIN", "RINGBACK_DISPATCHER")
+                self.assertEqual([name for name in names if name.startswith(of_others)], [])
+                self.assertEqual([each["name"] for each in pod(canary)["volumes"]], ["canary-token"])
+                service = one(objects(values), "Service", "canary")["spec"]
+                self.assertTrue(service["publishNotReadyAddresses"])
+        full, tokens = objects("full"), objects("token")
+        [secret] = pod(one(full, "Deployment", "canary"))["volumes"]
+        self.assertEqual(secret["secret"]["secretName"], "ringback-operator")
+        self.assertEqual(secret["secret"]["items"], [{"key": "token", "path": "token"}])
+        [secret] = pod(one(tokens, "Deployment", "canary"))["volumes"]
+        self.assertEqual(secret["secret"]["secretName"], "ringback-canary")
+        given = variables(one(tokens, "Deployment", "canary"))
+        self.assertEqual(given["RINGBACK_CANARY__ADMIN_URL"], "http://rb-ringback-admin.voice:80")
+        self.assertEqual(given["RINGBACK_CANARY__INGEST_URL"], "http://rb-ringback-producer.voice:80")
+        given = variables(one(full, "Deployment", "canary"))
+        self.assertEqual(given["RINGBACK_CANARY__URL"], "https://canary.example.org/")
+        self.assertEqual(given["RINGBACK_CANARY__EVERY"], "5s")
+        others = variables(one(full, "Deployment", "admin"))
+        self.assertFalse([name for name in others if "CANARY" in name])
+        host = one(full, "Ingress", "canary")["spec"]["rules"][0]["host"]
+        self.assertEqual(host, "canary.example.org")
+        # It is let in where others are kept out.
+        [_, served] = one(full, "NetworkPolicy", "admin")["spec"]["ingress"]
+        chosen = served["from"][-1]["podSelector"]["matchLabels"]
+        self.assertEqual(chosen["app.kubernetes.io/component"], "canary")
+        self.assertEqual(len(served["from"]), 2)
+        self.assertFalse([each for each in objects("minimal") if component(each) == "canary"])
 
     def test_topics_come_first(self):
         for of in of_kind(objects("minimal"), "Job", "ServiceAccount"):

@@ -41,7 +41,7 @@ global: {{scrape_interval: 1s, evaluation_interval: 1s}}
 rule_files: [{rules}]
 scrape_configs:
   - job_name: ringback
-    static_configs: [{{targets: ["{target}"]}}]
+    static_configs: [{{targets: ["{target}", "{canary}"]}}]
 """
 
 
@@ -77,7 +77,7 @@ class Pipeline:
     def __init__(self, folder):
         self.folder = Path(folder)
         self.running = []
-        ports = {name: free_port() for name in ("ingest", "admin", "telemetry", "prometheus")}
+        ports = {name: free_port() for name in ("ingest", "admin", "telemetry", "canary", "canary_telemetry", "prometheus")}
         self.at = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("RINGBACK_")},
@@ -144,6 +144,23 @@ class Pipeline:
         shown = self.ringback("token", "add", "--tenant", "acme")
         self.environment["RINGBACK_TOKEN"] = re.search(r"\brb[a-z]*_\w+", shown)[0]
 
+    def canary(self):
+        """`ringback canary`, a process of its own."""
+        keys = {
+            "CANARY__INGEST_URL": f"http://{self.at['ingest']}",
+            "CANARY__ADMIN_URL": f"http://{self.at['admin']}",
+            "CANARY__TOKEN_FILE": str(self.folder / "data/operator-token"),
+            "CANARY__LISTEN": self.at["canary"],
+            "CANARY__EVERY": "1s",
+            "TELEMETRY__LISTEN": self.at["canary_telemetry"],
+        }
+        command = [RINGBACK, "canary"]
+        self.watching = self.start(
+            "canary", command, **{f"RINGBACK_{key}": value for key, value in keys.items()}
+        )
+        ready = f"http://{self.at['canary_telemetry']}/readyz"
+        eventually("the canary is ready", lambda: get(ready))
+
     def send(self):
         """Events for half a minute or so, in the background."""
         lines = self.folder / "events.jsonl"
@@ -157,7 +174,7 @@ class Pipeline:
     def prometheus(self):
         config = self.folder / "prometheus.yml"
         rules = json.dumps(str((ROOT / "deploy/prometheus/rules.yaml").resolve()))
-        config.write_text(PROMETHEUS.format(rules=rules, target=self.at["telemetry"]))
+        config.write_text(PROMETHEUS.format(rules=rules, target=self.at["telemetry"], canary=self.at["canary_telemetry"]))
         listen = f"--web.listen-address={self.at['prometheus']}"
         data = f"--storage.tsdb.path={self.folder / 'prometheus'}"
         self.start("prometheus", ["prometheus", f"--config.file={config}", data, listen])
@@ -192,13 +209,17 @@ class Live(unittest.TestCase):
             pipeline = Pipeline(folder)
             try:
                 pipeline.up()
+                pipeline.canary()
                 pipeline.prometheus()
                 sending = pipeline.send()
                 self.every_query(pipeline)
                 self.assertEqual(sending.wait(timeout=PATIENCE), 0, pipeline.said("send"))
+                pipeline.watching.terminate()
+                self.assertEqual(pipeline.watching.wait(timeout=PATIENCE), 0, pipeline.said("canary"))
                 self.books(pipeline)
             except Exception:
                 print(pipeline.said("up")[-4000:])
+                print(pipeline.said("canary")[-4000:])
                 raise
             finally:
                 pipeline.stop()
@@ -234,8 +255,10 @@ class Live(unittest.TestCase):
             begun = total("ringback_deliveries_begun_total")
             ended = total("ringback_deliveries_delivered_total"), total("ringback_deliveries_parked_total")
             waiting = total("ringback_lag_records")
-            # Of 300 events, 200 go to five webhooks; webhook.* notices to none.
-            assert begun == 1000, f"begun {begun}"
+            # Of 300 events, 200 go to five webhooks; webhook.* notices to none; each of the canary's to its.
+            of_canary = total("ringback_events_accepted_total") - 300
+            assert of_canary > 0, "the canary has sent nothing"
+            assert begun == 1000 + of_canary, f"begun {begun}, {of_canary} of the canary"
             assert begun == sum(ended) + waiting, f"{begun} begun, {ended} ended, {waiting} waiting"
             return True
 

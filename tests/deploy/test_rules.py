@@ -35,8 +35,10 @@ class Rules(unittest.TestCase):
 
     def test_each_alert_fires_and_resolves(self):
         known = alerts()
-        self.assertEqual(sorted(known), sorted(cases()))
-        tests = [self.unit(name, known[name], case) for name, case in cases().items()]
+        # Who can fire for several reasons has a case of each: "NAME of one", "NAME of another".
+        tried = [(key.split()[0], case) for key, case in cases().items()]
+        self.assertEqual(set(known), {name for name, _ in tried})
+        tests = [self.unit(name, known[name], case) for name, case in tried]
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
             whole = {"rule_files": [str(RULES.resolve())], "evaluation_interval": "1m", "tests": tests}
             yaml.safe_dump(whole, file, width=10_000)

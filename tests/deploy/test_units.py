@@ -61,6 +61,16 @@ class Units(unittest.TestCase):
                 self.assertGreaterEqual(int(given["TimeoutStopSec"]), drain + 30)
                 self.assertEqual(given["RestartPreventExitStatus"], "64")
 
+    def test_what_is_named_as_an_instance_is_a_component(self):
+        named = set(re.findall(r"^#.*$", text_of("ringback@.service"), re.MULTILINE))
+        names = set(re.findall(r"@(\w+)", " ".join(named)))
+        self.assertEqual(names, {"producer", "dispatcher", "metrics", "admin", "canary"})
+        for name in names:
+            done = subprocess.run(
+                [os.environ["RINGBACK"], name, "--help"], capture_output=True, text=True, timeout=60
+            )
+            self.assertIn("--config <FILE>", done.stdout, name)
+
     def test_their_configuration_has_no_mistake(self):
         for unit in UNITS:
             with self.subTest(unit), tempfile.TemporaryDirectory() as folder:

@@ -11,6 +11,7 @@ pub mod account;
 pub mod address;
 pub mod admission;
 pub mod audit;
+pub mod canary;
 pub mod catalogue;
 pub mod clock;
 pub mod cloudevent;

@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::canary;
 use crate::config::{Config, Engine};
 use crate::failure::Failure;
 use crate::http;
@@ -80,6 +81,8 @@ pub(crate) struct Addresses {
     pub(crate) ingest: Option<String>,
     pub(crate) admin: Option<String>,
     pub(crate) telemetry: Option<String>,
+    /// The canary's receiver.
+    pub(crate) canary: Option<String>,
 }
 
 /// Runs components until SIGINT or SIGTERM, then drains them. `started` is told the addresses.
@@ -108,6 +111,7 @@ pub(crate) struct Running {
     shutdown: CancellationToken,
     servers: Vec<Server>,
     telemetry: Telemetry,
+    canary: Option<canary::Running>,
     raw: Option<RawIntake>,
     dispatcher: Option<AnyDispatcher>,
     metrics_service: Option<MetricsService>,
@@ -119,7 +123,7 @@ pub(crate) struct Running {
     watching: Option<JoinHandle<()>>,
 }
 
-type Server = JoinHandle<std::io::Result<()>>;
+pub(crate) type Server = JoinHandle<std::io::Result<()>>;
 
 /// The server of metrics and health, which outlives all others.
 struct Telemetry {
@@ -196,6 +200,7 @@ impl Running {
                 server: tokio::spawn(server),
                 shutdown: ended,
             },
+            canary: None,
             raw: None,
             dispatcher: None,
             metrics_service: None,
@@ -225,11 +230,17 @@ impl Running {
                 config: config.dispatcher.clone(),
                 schedule: config.schedule.clone(),
                 clock: ringback_log::system_clock(),
-                metrics,
-                health,
+                metrics: metrics.clone(),
+                health: health.clone(),
             };
             let dispatcher = Dispatcher::start(&log, environment, keys).map_err(Failure::new)?;
             running.dispatcher = Some(wrap(dispatcher));
+        }
+        if components == Components::ALL && config.canary.enabled {
+            let addresses = &running.addresses;
+            let canary = canary::Running::start(&config, addresses, metrics, &health).await?;
+            running.addresses.canary = Some(canary.address.clone());
+            running.canary = Some(canary);
         }
         Ok(running)
     }
@@ -344,6 +355,9 @@ impl Running {
     /// Stops taking events in, lets the servers and the dispatcher finish what they have, commits.
     pub(crate) async fn drain(self) {
         self.health.drain();
+        if let Some(canary) = &self.canary {
+            canary.hush();
+        }
         self.shutdown.cancel();
         for server in self.servers {
             finish(server, SERVER_GRACE).await;
@@ -359,6 +373,10 @@ impl Running {
             Some(AnyDispatcher::Local(dispatcher)) => dispatcher.drain().await,
             Some(AnyDispatcher::Kafka(dispatcher)) => dispatcher.drain().await,
             None => {}
+        }
+        // What was in flight to it has ended.
+        if let Some(canary) = self.canary {
+            canary.end().await;
         }
         // Last: it counts what the dispatcher did while it drained.
         if let Some(service) = self.metrics_service
@@ -379,7 +397,7 @@ impl Running {
 }
 
 /// Waits for a server that was told to end.
-async fn finish(server: Server, grace: Duration) {
+pub(crate) async fn finish(server: Server, grace: Duration) {
     match tokio::time::timeout(grace, server).await {
         Ok(Ok(Ok(()))) => {}
         Ok(Ok(Err(error))) => tracing::error!(%error, "a server ended"),
@@ -447,7 +465,8 @@ pub(crate) async fn prepare_topics<L: Log>(log: &L, create: bool) -> Result<(), 
     )))
 }
 
-async fn listen(address: &str, key: &str) -> Result<(TcpListener, String), Failure> {
+/// Listens, and tells where.
+pub(crate) async fn listen(address: &str, key: &str) -> Result<(TcpListener, String), Failure> {
     let failed = |error| {
         Failure::new(format!(
             "listening on {address}: {error}; choose another address with {key}"

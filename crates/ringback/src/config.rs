@@ -25,6 +25,7 @@ use ringback_log::kafka::KafkaConfig;
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
+use crate::canary::CanaryConfig;
 use crate::config::merge::{HIDDEN, Merged};
 use crate::config::schema::Schema;
 use crate::config::source::Layers;
@@ -59,6 +60,8 @@ pub(crate) struct Config {
     pub(crate) dispatcher: ringback_dispatcher::Config,
     /// The verdicts on webhooks.
     pub(crate) metrics: ringback_metrics::Config,
+    /// Who watches all of it from outside.
+    pub(crate) canary: CanaryConfig,
     /// Logs, metrics and health.
     pub(crate) telemetry: ringback_telemetry::Config,
     /// The keys that seal the secrets of webhooks.

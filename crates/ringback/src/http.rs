@@ -1,7 +1,7 @@
 //! The HTTP client of the command line's tools.
 
 use std::error::Error as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use reqwest::Certificate;
@@ -18,37 +18,44 @@ pub(crate) struct Trust {
     ca: Option<PathBuf>,
 }
 
-impl Trust {
-    /// A client; loopback and the operator's own machines are never reached through a proxy.
-    pub(crate) fn client(&self) -> Result<reqwest::Client, Failure> {
-        choose_cryptography();
-        let mut builder = reqwest::Client::builder().no_proxy();
-        if let Some(authorities) = self.authorities()? {
-            builder = builder.tls_certs_only(authorities);
-        }
-        builder
-            .build()
-            .map_err(|error| Failure::new(format!("making the HTTP client: {}", describe(&error))))
+/// A client for this machine and the operator's own, which are never reached through a proxy. With
+/// authorities, only their certificates are trusted.
+pub(crate) fn direct(authorities: Option<Vec<Certificate>>) -> Result<reqwest::Client, Failure> {
+    choose_cryptography();
+    let mut builder = reqwest::Client::builder().no_proxy();
+    if let Some(authorities) = authorities {
+        builder = builder.tls_certs_only(authorities);
     }
+    builder
+        .build()
+        .map_err(|error| Failure::new(format!("making the HTTP client: {}", describe(&error))))
+}
 
-    fn authorities(&self) -> Result<Option<Vec<Certificate>>, Failure> {
+/// The authorities in a PEM file, or what is wrong with it.
+pub(crate) fn authorities(path: &Path) -> Result<Vec<Certificate>, String> {
+    let pem = std::fs::read(path).map_err(|error| error.to_string())?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(authorities) if !authorities.is_empty() => Ok(authorities),
+        Ok(_) => Err("there is no certificate in PEM in it".to_owned()),
+        // The wrong file may hold a key: nothing of it is repeated.
+        Err(_) => Err("a certificate in it is damaged".to_owned()),
+    }
+}
+
+impl Trust {
+    /// A client that trusts them.
+    pub(crate) fn client(&self) -> Result<reqwest::Client, Failure> {
         // As an environment has it that means to set nothing.
         let Some(path) = self.ca.as_ref().filter(|path| !path.as_os_str().is_empty()) else {
-            return Ok(None);
+            return direct(None);
         };
-        let unusable = |reason: &str| {
+        let authorities = authorities(path).map_err(|reason| {
             let path = path.display();
             Failure::usage(format!(
                 "the authorities in {path} (--ca, RINGBACK_CA) cannot be used: {reason}"
             ))
-        };
-        let pem = std::fs::read(path).map_err(|error| unusable(&error.to_string()))?;
-        match Certificate::from_pem_bundle(&pem) {
-            Ok(authorities) if !authorities.is_empty() => Ok(Some(authorities)),
-            Ok(_) => Err(unusable("there is no certificate in PEM in it")),
-            // The wrong file may hold a key: nothing of it is repeated.
-            Err(_) => Err(unusable("a certificate in it is damaged")),
-        }
+        })?;
+        direct(Some(authorities))
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod canary;
 mod cli;
 mod component;
 mod config;
@@ -58,6 +59,8 @@ enum Command {
     Metrics(ConfigArgs),
     /// Only the administration, against Kafka; creates missing topics
     Admin(ConfigArgs),
+    /// Watches an installation as its customer: sends events and measures how long they take to come
+    Canary(ConfigArgs),
     /// Sends events: JSON lines from files or standard input
     Send(send::SendArgs),
     /// A receiver that shows each request, and can misbehave on command
@@ -149,6 +152,10 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Dispatcher(args) => alone(&args, Components::DISPATCHER).await,
         Command::Metrics(args) => alone(&args, Components::METRICS).await,
         Command::Admin(args) => alone(&args, Components::ADMIN).await,
+        Command::Canary(args) => {
+            let config = load(&args).inspect_err(tell)?;
+            canary::run(config).await.inspect_err(tell)
+        }
         Command::Send(args) => send::run(args).await,
         Command::Listen(args) => listen::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,

@@ -107,6 +107,9 @@ fn greet(addresses: &Addresses, dir: Option<&Path>, loopback: bool) {
     out!("  portal            {admin}/portal/");
     out!("  administration    {admin}/v1/");
     out!("  metrics, health   {telemetry}/metrics, /healthz, /readyz");
+    if let Some(canary) = &addresses.canary {
+        out!("  canary listens    {canary}");
+    }
     if let Some(dir) = dir {
         out!("  data              {}", dir.display());
         out!(

@@ -103,6 +103,8 @@ table! {
             "Tries to sign in to the administration: ok or refused",
         Mail = "ringback_mail_total" ["outcome"]
             "Mails about webhooks: sent, refused by the server, or put off while it is away; and notices that expired before they could be mailed",
+        CanaryEvents = "ringback_canary_events_total" ["family", "outcome"]
+            "Events of the canary: accepted or refused by the ingest; received by it, a duplicate, lost because it did not come within an hour or its webhook was off, or a stray that was not waited for",
         TlsReloads = "ringback_tls_reloads_total" ["server", "result"]
             "Certificates of our own servers that were replaced: ok, or failed when the one of before stays",
         HttpRequests = "ringback_http_requests_total" ["server", "status"]
@@ -151,6 +153,10 @@ table! {
             "Records that are not projected yet; 0 where another process projects",
         ProjectionAge = "ringback_projection_age_seconds" []
             "For how long the projection has not had all that the log has; until it had it once, since the start",
+        CanaryOldest = "ringback_canary_oldest_seconds" ["family"]
+            "For how long the oldest event of the canary that was accepted has not come; 0 when all have",
+        CanarySetUpFailed = "ringback_canary_setup_failed" ["step"]
+            "Whether the canary last failed to look after what it needs: its tenant, webhook or token; its log says why",
         TlsExpiry = "ringback_tls_certificate_expiry_seconds" ["server"]
             "When the certificate of one of our own servers expires, in seconds since 1970",
         ConfigAgeSeconds = "ringback_config_age_seconds" []
@@ -167,6 +173,8 @@ table! {
             "Duration of attempts",
         LatenessSeconds = "ringback_retry_lateness_seconds" []
             "How long after it was due a waiting delivery was taken up",
+        CanarySeconds = "ringback_canary_seconds" ["family"]
+            "From the acceptance of an event of the canary to its arrival there, all attempts counted",
         HttpSeconds = "ringback_http_request_seconds" ["server"]
             "Duration of requests to our own servers",
     }

@@ -61,15 +61,24 @@ restarted in the middle of an upgrade, and a rollback brings back what was.
 {{- $kafka := $root.Values.kafka -}}
 {{- $credentials := include "ringback.credentials" . | fromJson -}}
 {{- $keys := $root.Values.secrets.keys -}}
-{{- $set := dict
+{{- $set := dict "telemetry.listen" "0.0.0.0:9464" -}}
+{{- if eq .component "canary" -}}
+{{- $canary := $root.Values.canary -}}
+{{- $service := printf "http://%s-%%s.%s:%%d" (include "ringback.fullname" $root) $root.Release.Namespace -}}
+{{- $_ := set $set "canary.listen" "0.0.0.0:8091" -}}
+{{- $_ := set $set "canary.url" $canary.url -}}
+{{- $_ := set $set "canary.admin_url" (default (printf $service "admin" (int $root.Values.admin.service.port)) $canary.adminUrl) -}}
+{{- $_ := set $set "canary.ingest_url" (default (printf $service "producer" (int $root.Values.producer.service.port)) $canary.ingestUrl) -}}
+{{- $_ := set $set "canary.token_file" "/etc/ringback/canary-token/token" -}}
+{{- else -}}
+{{- $set = merge $set (dict
   "log.engine" "kafka"
   "log.kafka.bootstrap" $kafka.bootstrap
   "log.kafka.security_protocol" $kafka.securityProtocol
   "log.kafka.group_prefix" $kafka.groupPrefix
   "log.kafka.client_id" (include "ringback.name" .)
-  "telemetry.listen" "0.0.0.0:9464"
   "secrets.primary" $keys.primary
--}}
+) -}}
 {{- if or $kafka.ca.existingSecret $kafka.ca.existingConfigMap -}}
 {{- $_ := set $set "log.kafka.tls.ca" "/etc/ringback/kafka-ca/ca.crt" -}}
 {{- end -}}
@@ -84,6 +93,7 @@ restarted in the middle of an upgrade, and a rollback brings back what was.
 {{- else -}}
 {{- $_ := set $set "log.kafka.sasl.username" $credentials.username -}}
 {{- $_ := set $set "log.kafka.sasl.password_file" "/etc/ringback/kafka-password/password" -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if eq .component "producer" -}}
@@ -106,6 +116,7 @@ restarted in the middle of an upgrade, and a rollback brings back what was.
 {{- range $key, $value := $set }}
 {{ include "ringback.variable" (dict "key" $key "value" $value) }}
 {{- end }}
+{{- if ne .component "canary" }}
 {{- range $name, $value := $kafka.properties }}
 {{ include "ringback.variable" (dict "key" (printf "log.kafka.properties.%s" ($name | replace "." "_")) "value" (toString $value)) }}
 {{- end }}
@@ -113,6 +124,7 @@ restarted in the middle of an upgrade, and a rollback brings back what was.
 - name: RINGBACK_SECRETS__KEYS__{{ $id | upper }}
   valueFrom:
     secretKeyRef: { name: {{ $keys.existingSecret }}, key: {{ $id }} }
+{{- end }}
 {{- end }}
 {{- if and (eq .component "admin") (eq $root.Values.admin.projection.engine "postgres") }}
 {{- $url := $root.Values.admin.projection.url }}
@@ -142,6 +154,11 @@ restarted in the middle of an upgrade, and a rollback brings back what was.
 {{- if and $config.dispatcher (ne .component "dispatcher") }}
 {{- /* It goes with the password, which only dispatchers get. */}}
 {{- $_ := unset $config.dispatcher "proxy_username" }}
+{{- end }}
+{{- if eq .component "canary" }}
+{{- $config = pick $config "canary" "telemetry" }}
+{{- else }}
+{{- $_ := unset $config "canary" }}
 {{- end }}
 {{- include "ringback.variables" (dict "path" "" "map" $config) }}
 {{- end -}}

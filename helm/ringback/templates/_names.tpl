@@ -72,7 +72,7 @@ annotations:
 {{/* The components that are on, as JSON. */}}
 {{- define "ringback.components" -}}
 {{- $on := list -}}
-{{- range list "producer" "dispatcher" "metrics" "admin" -}}
+{{- range list "producer" "dispatcher" "metrics" "admin" "canary" -}}
 {{- if (index $.Values .).enabled }}{{ $on = append $on . }}{{ end -}}
 {{- end -}}
 {{- $on | toJson -}}

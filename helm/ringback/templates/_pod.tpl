@@ -38,6 +38,7 @@ seccompProfile: { type: RuntimeDefault }
 {{- $root := .root -}}
 {{- $credentials := include "ringback.credentials" . | fromJson -}}
 {{- $ca := $root.Values.kafka.ca -}}
+{{- if ne .component "canary" }}
 {{- if $ca.existingSecret }}
 - name: kafka-ca
   secret:
@@ -77,6 +78,7 @@ seccompProfile: { type: RuntimeDefault }
     secretName: {{ $credentials.existingSecret }}
     items: [{ key: {{ $credentials.passwordKey }}, path: password }]
 {{- end }}
+{{- end }}
 {{- if .whole }}
 {{- if eq .component "admin" }}
 {{- $token := $root.Values.secrets.operatorToken }}
@@ -92,6 +94,13 @@ seccompProfile: { type: RuntimeDefault }
     items: [{ key: {{ .key }}, path: password }]
 {{- end }}
 {{- end }}
+{{- end }}
+{{- if eq .component "canary" }}
+{{- $token := ternary $root.Values.canary.token $root.Values.secrets.operatorToken (ne $root.Values.canary.token.existingSecret "") }}
+- name: canary-token
+  secret:
+    secretName: {{ $token.existingSecret }}
+    items: [{ key: {{ $token.key }}, path: token }]
 {{- end }}
 {{- $proxy := $root.Values.secrets.proxyPassword }}
 {{- if and (eq .component "dispatcher") $proxy.existingSecret }}
@@ -116,7 +125,7 @@ seccompProfile: { type: RuntimeDefault }
 {{- $root := .root -}}
 {{- $component := .component -}}
 {{- $values := index $root.Values $component -}}
-{{- $port := get (dict "producer" 8080 "admin" 8081) $component -}}
+{{- $port := get (dict "producer" 8080 "admin" 8081 "canary" 8091) $component -}}
 {{- $arguments := dict "root" $root "component" $component "whole" true -}}
 {{- $sqlite := and (eq $component "admin") (eq $root.Values.admin.projection.engine "sqlite") -}}
 serviceAccountName: {{ include "ringback.serviceAccount" . }}

@@ -16,7 +16,7 @@
 {{- end -}}
 {{- $tls := has $v.kafka.securityProtocol (list "ssl" "sasl_ssl") -}}
 {{- $sasl := hasPrefix "sasl" $v.kafka.securityProtocol -}}
-{{- range $component := include "ringback.components" . | fromJsonArray -}}
+{{- range $component := without (include "ringback.components" . | fromJsonArray) "canary" -}}
 {{- $credentials := include "ringback.credentials" (dict "root" $ "component" $component) | fromJson -}}
 {{- $where := printf "kafka.credentials (or %s.kafka)" $component -}}
 {{- if and $sasl (not $credentials.mechanism) -}}
@@ -69,7 +69,22 @@
 {{- if and $p.persistence.enabled (eq $p.engine "sqlite") (gt (int $v.admin.replicas) 1) -}}
 {{- $wrong = append $wrong "admin.projection.persistence: its files are one process's; use one replica, or the engine postgres" -}}
 {{- end -}}
-{{- range $component := list "producer" "admin" -}}
+{{- $c := $v.canary -}}
+{{- if $c.enabled -}}
+{{- if not $c.url -}}
+{{- $wrong = append $wrong (printf "canary.url: say where dispatchers reach its receiver, best as they reach customers: https://HOST of canary.ingress or canary.httpRoute; or its Service, http://%s-canary.%s:%d, with the network of Services in config.dispatcher.allow_networks" (include "ringback.fullname" .) .Release.Namespace (int $c.service.port)) -}}
+{{- end -}}
+{{- if not (or $c.token.existingSecret $v.secrets.operatorToken.existingSecret) -}}
+{{- $wrong = append $wrong "canary.token.existingSecret: name a Secret with the operators' token, or with one of the canary's tenant with the scope write" -}}
+{{- end -}}
+{{- if not (or $v.admin.enabled $c.adminUrl) -}}
+{{- $wrong = append $wrong "canary.adminUrl: admin is not part of this release; say where it is" -}}
+{{- end -}}
+{{- if not (or $v.producer.enabled $c.ingestUrl) -}}
+{{- $wrong = append $wrong "canary.ingestUrl: producer is not part of this release; say where it is" -}}
+{{- end -}}
+{{- end -}}
+{{- range $component := list "producer" "admin" "canary" -}}
 {{- $one := index $v $component -}}
 {{- if and $one.ingress.enabled (not $one.ingress.hosts) -}}
 {{- $wrong = append $wrong (printf "%s.ingress.hosts: name at least one host" $component) -}}

@@ -21,6 +21,7 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     problems.secrets(config);
     problems.address("ingest.listen", &config.ingest.listen);
     problems.address("admin.listen", &config.admin.listen);
+    problems.address("canary.listen", &config.canary.listen);
     problems.address("telemetry.listen", &config.telemetry.listen);
     problems.need(
         !config.schedule.expires_after().is_zero(),
@@ -35,6 +36,7 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     problems.section("ingest", config.ingest.problems());
     problems.section("dispatcher", config.dispatcher.problems());
     problems.section("metrics", config.metrics.problems());
+    problems.section("canary", config.canary.problems());
     problems.section("telemetry", config.telemetry.problems());
     problems.0
 }

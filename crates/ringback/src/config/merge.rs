@@ -13,9 +13,10 @@ use crate::config::source::{Entry, Given, Origin};
 pub(super) const HIDDEN: &str = "(hidden)";
 
 /// Values that are never shown, nor repeated in a message; `*` is any one name.
-const SECRET: [&[&str]; 7] = [
+const SECRET: [&[&str]; 8] = [
     &["admin", "operator_token"],
     &["admin", "projection", "url"],
+    &["canary", "token"],
     &["dispatcher", "proxy_password"],
     &["log", "kafka", "sasl", "password"],
     &["log", "kafka", "tls", "key_password"],
