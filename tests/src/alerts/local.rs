@@ -1,6 +1,6 @@
 //! Installations on the local log, `ringback up`: receivers, the way to them, and what is on the disk.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -23,8 +23,6 @@ const FAILING: usize = 12;
 /// Webhooks whose receivers hang: with what each may have in flight, more than all slots.
 const HANGING: usize = 4;
 const SLOTS: usize = 48;
-/// Where nobody listens.
-const NOWHERE: &str = "127.0.0.1:1";
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// One process with everything, and what it needs besides.
@@ -99,8 +97,8 @@ impl Up {
 pub async fn failing() -> Vec<Seen> {
     let receiver = Receiver::start().await;
     // It takes requests in the form that proxies get, so it is one, behind a way that can be closed.
-    let proxy = Proxy::start().await;
-    proxy.forward_to(&receiver.address.to_string());
+    let proxy = forwarding("127.0.0.1:0", &receiver).await;
+    let back = Cell::new(None);
     let settings = [
         format!("dispatcher.proxy=http://{}", proxy.address),
         "metrics.policy.window=30s".to_owned(),
@@ -141,11 +139,10 @@ pub async fn failing() -> Vec<Seen> {
         async { locks.borrow_mut().clear() },
     );
     tokio::join!(receivers_fail, database_locked);
-    let proxy_away = station.trial(
-        Fault::ProxyAway,
-        async { proxy.forward_to(NOWHERE) },
-        async { proxy.forward_to(&receiver.address.to_string()) },
-    );
+    let at = proxy.address.to_string();
+    let proxy_away = station.trial(Fault::ProxyAway, async { drop(proxy) }, async {
+        back.set(Some(forwarding(&at, &receiver).await));
+    });
     proxy_away.await;
     drop(load);
     station.end().await
@@ -154,8 +151,7 @@ pub async fn failing() -> Vec<Seen> {
 /// Receivers that are slow or hang, and a certificate that expires.
 pub async fn hanging() -> Vec<Seen> {
     let receiver = Receiver::start().await;
-    let way = Proxy::start().await;
-    way.forward_to(&receiver.address.to_string());
+    let way = forwarding("127.0.0.1:0", &receiver).await;
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new("alerts");
     let certificate = |left: Duration| replace_certificate(dir.path(), &authority, left);
@@ -211,6 +207,13 @@ pub async fn hanging() -> Vec<Seen> {
     tokio::join!(certificate_old, receivers);
     drop(load);
     station.end().await
+}
+
+/// A way to the receiver that begins at this address.
+async fn forwarding(from: &str, receiver: &Receiver) -> Proxy {
+    let proxy = Proxy::start_at(from).await;
+    proxy.forward_to(&receiver.address.to_string());
+    proxy
 }
 
 /// A connection that holds the write lock of this database.
