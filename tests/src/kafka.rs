@@ -195,6 +195,19 @@ impl KafkaServer {
         )
     }
 
+    /// Changes a setting (`name=value`) of a topic with Kafka's own tool, as a person would.
+    pub fn set_of_topic(&self, topic: &str, setting: &str) -> Result<()> {
+        let mut tool = java(false)?;
+        tool.arg("kafka.admin.ConfigCommand")
+            .args(["--bootstrap-server", &self.bootstrap])
+            .args(["--alter", "--entity-type", "topics", "--entity-name", topic])
+            .args(["--add-config", setting]);
+        run(
+            &mut tool,
+            &format!("setting {setting} of the topic {topic}"),
+        )
+    }
+
     /// Waits until a node ends by itself.
     pub fn wait(&mut self) -> Result<()> {
         for node in &mut self.nodes {

@@ -9,6 +9,7 @@
     clippy::print_stdout
 )]
 
+pub mod alerts;
 pub mod append;
 pub mod captured;
 pub mod certificates;

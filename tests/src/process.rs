@@ -17,10 +17,14 @@ use crate::rig::OPERATOR;
 /// The setting with which what a process logs can be read by [`logged`].
 pub const LOGS_JSON: &str = "telemetry.format=json";
 
-/// The binary of the profile that this test is built with, brought up to date first.
+/// The binary that `RINGBACK` names, or that of the profile that this test is built with, brought up to
+/// date first.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
+        if let Some(named) = std::env::var_os("RINGBACK") {
+            return PathBuf::from(named);
+        }
         // target/<profile>/deps/<test>
         let test = std::env::current_exe().unwrap();
         let dir = test.parent().unwrap().parent().unwrap();
@@ -89,14 +93,7 @@ impl Process {
 
     /// SIGTERM; waits for the end and returns the exit status.
     pub async fn terminate(&mut self) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        self.signal("-TERM");
         for _ in 0..600 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
@@ -104,6 +101,22 @@ impl Process {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("{} does not end", self.command);
+    }
+
+    /// SIGSTOP: it stands still until it [goes on](Self::go_on).
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status();
+        assert!(sent.unwrap().success(), "kill {signal}");
     }
 
     /// SIGHUP, when it is ready for that: before, it would be its end.
@@ -117,10 +130,7 @@ impl Process {
         };
         for _ in 0..1200 {
             if catches() {
-                let pid = self.child.id().to_string();
-                let sent = Command::new("kill").args(["-HUP", &pid]).status();
-                assert!(sent.unwrap().success());
-                return;
+                return self.signal("-HUP");
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

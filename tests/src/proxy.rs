@@ -26,25 +26,34 @@ pub struct Slow {
     pub hold: bool,
 }
 
-/// A proxy on a loopback port of its own; stops when dropped.
+/// A proxy on a loopback port of its own; stops when dropped, and its connections end.
 pub struct Proxy {
     pub address: SocketAddr,
     slow: watch::Sender<Slow>,
     target: watch::Sender<String>,
     task: JoinHandle<()>,
+    /// Connections last as long as this.
+    _running: watch::Sender<()>,
 }
 
 impl Proxy {
     /// Listens. Connections are refused until there is a [target](Self::forward_to).
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0").await
+    }
+
+    /// The same at this address, such as that of one that was dropped.
+    pub async fn start_at(address: &str) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (slow, slowness) = watch::channel(Slow::default());
         let (target, targets) = watch::channel(String::new());
+        let (running, runs) = watch::channel(());
         let task = tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 let (slowness, target) = (slowness.clone(), targets.borrow().clone());
+                let mut runs = runs.clone();
                 tokio::spawn(async move {
                     // A target that is away closes the client's connection, as it would itself.
                     let Ok(server) = TcpStream::connect(target).await else {
@@ -55,6 +64,7 @@ impl Proxy {
                     tokio::select! {
                         () = carry(from_client, to_server, slowness.clone()) => {}
                         () = carry(from_server, to_client, slowness) => {}
+                        _ = runs.changed() => {}
                     }
                 });
             }
@@ -64,6 +74,7 @@ impl Proxy {
             slow,
             target,
             task,
+            _running: running,
         }
     }
 

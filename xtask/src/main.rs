@@ -8,6 +8,7 @@
     reason = "a command line tool"
 )]
 
+mod alerts;
 mod bench;
 mod book;
 mod deploy;
@@ -43,6 +44,8 @@ const USAGE: &str = "usage:
   cargo xtask portal [ARGS]...         the portal's stories in a real browser, or those that ARGS choose
   cargo xtask deploy [RINGBACK]        checks chart, rules, dashboards and units with this program
                                        (target/debug/ringback)
+  cargo xtask alerts [RINGBACK]        each alert on a real fault, seen by Prometheus and Alertmanager
+                                       (target/debug/ringback)
   cargo xtask image [RINGBACK]         the image of this program (target/release/ringback), tested
   cargo xtask kube [RINGBACK]          the chart and the image on a real Kubernetes, with a real Kafka
   cargo xtask sbom                     prints what the program is made of, as CycloneDX
@@ -66,6 +69,8 @@ fn main() -> ExitCode {
         ["portal", rest @ ..] => portal::run_stories(rest),
         ["deploy"] => deploy::test(&target().join("debug/ringback"), test::in_ci()),
         ["deploy", ringback] => deploy::test(Path::new(ringback), test::in_ci()),
+        ["alerts"] => alerts::test(&target().join("debug/ringback")),
+        ["alerts", ringback] => alerts::test(Path::new(ringback)),
         ["image"] => image::test(&target().join("release/ringback"), test::in_ci()),
         ["image", ringback] => image::test(Path::new(ringback), test::in_ci()),
         ["kube"] => kube::test(&target().join("release/ringback")),

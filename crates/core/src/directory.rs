@@ -4,7 +4,7 @@
 
 mod accounts;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -52,7 +52,8 @@ pub struct Directory {
     off: HashMap<Uuid, Timestamp>,
     /// The replays of webhooks, by webhook.
     jobs: HashMap<Uuid, Versioned<ReplayJobs>>,
-    unreadable: u64,
+    /// Keys whose newest record cannot be used.
+    unreadable: HashSet<(Role, Vec<u8>)>,
 }
 
 #[derive(Default, Debug)]
@@ -63,16 +64,21 @@ struct TenantEntry {
 
 impl Directory {
     /// Takes over one record of a configuration topic; a record without a value removes. One that
-    /// cannot be used changes nothing, and is counted.
+    /// cannot be used changes nothing, and counts until another of its key takes its place.
     pub fn apply(&mut self, role: Role, record: &Record<'_>) -> Result<(), InvalidConfig> {
         let applied = self.apply_readable(role, record);
-        self.unreadable += u64::from(applied.is_err());
+        let of = (role, record.key.unwrap_or_default().to_vec());
+        // What is removed is not there, under whatever key.
+        match applied.is_err() && record.value.is_some() {
+            true => self.unreadable.insert(of),
+            false => self.unreadable.remove(&of),
+        };
         applied
     }
 
-    /// Configuration records that could not be used.
-    pub fn unreadable(&self) -> u64 {
-        self.unreadable
+    /// Configuration records that cannot be used and are the newest of their keys.
+    pub fn unreadable(&self) -> usize {
+        self.unreadable.len()
     }
 
     fn apply_readable(&mut self, role: Role, record: &Record<'_>) -> Result<(), InvalidConfig> {

@@ -65,6 +65,9 @@ pub struct Config {
     /// How often positions are committed: after a crash, what finished since is repeated.
     #[serde(with = "duration_text")]
     pub commit_interval: Duration,
+    /// How often the topics are compared with the table.
+    #[serde(with = "duration_text")]
+    pub topic_check_interval: Duration,
     /// How long appends of results may wait for each other.
     #[serde(with = "duration_text")]
     pub linger: Duration,
@@ -108,6 +111,7 @@ impl Default for Config {
             idle_per_host: 4096,
             idle_max: 8192,
             commit_interval: Duration::from_millis(100),
+            topic_check_interval: Duration::from_secs(300),
             linger: Duration::from_millis(20),
             drain: Duration::from_secs(20),
             record_headers: RecordHeaders::default(),
@@ -222,6 +226,11 @@ impl Config {
         need(
             self.commit_interval <= Duration::from_secs(10),
             "commit_interval: use at most 10s",
+        );
+        let checked = self.topic_check_interval.as_secs_f64();
+        need(
+            (1.0..=86_400.0).contains(&checked),
+            "topic_check_interval: use 1s to 1d",
         );
         problems
     }

@@ -16,8 +16,6 @@ use crate::send::Transport;
 
 /// How often it looks: what an age may be wrong by.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How often the topics are compared with the table.
-const COMPARE_EVERY: Duration = Duration::from_secs(300);
 /// Ends of a partition that are remembered. With more, every second one is forgotten.
 const ENDS_MAX: usize = 2048;
 
@@ -84,7 +82,7 @@ impl<L: Log> Watch<L> {
             now,
             steady,
         );
-        if steady.saturating_sub(self.compared) >= COMPARE_EVERY {
+        if steady.saturating_sub(self.compared) >= shared.config.topic_check_interval {
             self.compared = steady;
             let differing = self.log.check_topics()?;
             for problem in &differing {
@@ -108,7 +106,7 @@ struct Seen {
     since: Duration,
     /// When the record at `next` was appended, if there is one and it is known.
     oldest: Option<Timestamp>,
-    /// Where the log ended, and when that was seen, ascending: tells of records that came since when
+    /// Where the log ended, and when that was last seen, ascending: tells of records that came since when
     /// they came, without reading them.
     ends: VecDeque<(Offset, Timestamp)>,
 }
@@ -121,8 +119,11 @@ impl Seen {
             self.oldest = None;
         }
         (self.next, self.end) = (next, end);
-        if self.ends.back().is_none_or(|(known, _)| *known < end) {
-            self.ends.push_back((end, now));
+        match self.ends.back_mut() {
+            // Still: what comes next came later than this.
+            Some((known, at)) if *known == end => *at = now,
+            Some((known, _)) if *known > end => {}
+            _ => self.ends.push_back((end, now)),
         }
         // Of those at or before `next`, only the last bounds when the next record came.
         while self.ends.get(1).is_some_and(|(known, _)| *known <= next) {
@@ -238,7 +239,24 @@ mod tests {
         assert!(!seen.look(30, 30, at(125), steady(25)));
         assert_eq!((seen.lag(), seen.oldest), (0, None));
         assert!(!seen.look(30, 31, at(130), steady(30)));
-        assert_eq!(seen.oldest, Some(at(110)), "since when the log ended there");
+        assert_eq!(
+            seen.oldest,
+            Some(at(125)),
+            "when the log was last seen to end there"
+        );
+    }
+
+    /// However long nothing had come before.
+    #[test]
+    fn what_comes_after_a_pause_has_not_waited_for_as_long_as_that() {
+        let mut seen = Seen::default();
+        for look in 0..100 {
+            seen.look(7, 7, at(5 * look), steady(0));
+        }
+        assert!(!seen.look(7, 8, at(500), steady(500)));
+        assert_eq!(seen.overdue(Duration::ZERO, at(500)), steady(5));
+        assert!(!seen.look(7, 9, at(505), steady(505)));
+        assert_eq!(seen.overdue(Duration::ZERO, at(505)), steady(10));
     }
 
     #[test]

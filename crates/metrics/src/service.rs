@@ -268,7 +268,7 @@ impl<L: Log> Service<L> {
 
     /// Removes windows that nobody needs any more, with the verdicts on removed webhooks.
     pub(crate) fn sweep(&mut self) {
-        for state in [State::Healthy, State::Failing, State::Disabled] {
+        for state in State::ALL {
             let folds = self.partitions.values();
             let count: usize = folds.map(|counting| counting.fold.in_state(state)).sum();
             self.metrics

@@ -10,7 +10,9 @@ use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
 };
+use ringback_core::health::State;
 use ringback_core::invariant::{Invariant, violations};
+use ringback_core::record::Reason;
 
 use crate::inventory::{BUILD, START, VIOLATED};
 
@@ -136,11 +138,11 @@ table! {
         Partitions = "ringback_partitions" ["group"]
             "Partitions that the members of the group share",
         TopicsDiffering = "ringback_topics_differing" []
-            "Settings of topics that are not as they must be; compared every 5 min",
+            "Settings of topics that are not as they must be; compared every `dispatcher.topic_check_interval`",
         WebhooksHealth = "ringback_webhooks_health" ["state"]
             "Webhooks with recent attempts, by verdict, in the partitions of this process",
         ConfigUnreadable = "ringback_config_records_unreadable" []
-            "Configuration records that could not be used; what they were about stays as it was",
+            "Configuration records that cannot be used and are the newest of their keys; what they are about stays as it was",
         KafkaRoundTrip = "ringback_kafka_round_trip_seconds" ["client"]
             "Within what 99 % of requests were answered by the slowest of Kafka's brokers; waiting for something to fetch counts",
         KafkaThrottled = "ringback_kafka_throttled_seconds" ["client"]
@@ -227,6 +229,12 @@ impl Metrics {
                 vec.with_label_values::<&str>(&[]).inc_by(0);
             }
         }
+        // The same for those of which an alarm asks, where all values of their labels are known.
+        for (counter, value) in known_labels() {
+            counters[counter as usize]
+                .with_label_values(&[value])
+                .inc_by(0);
+        }
         for (vec, row) in histograms.iter().zip(Histogram::ALL) {
             if row.labels().is_empty() {
                 vec.with_label_values::<&str>(&[]);
@@ -286,6 +294,14 @@ impl Metrics {
         }
         String::from_utf8_lossy(&text).into_owned()
     }
+}
+
+/// Counters of one label that are there from the start, with its values.
+fn known_labels() -> impl Iterator<Item = (Counter, &'static str)> {
+    let parked = Reason::ALL.map(|reason| (Counter::Parked, reason.as_str()));
+    let verdicts = State::ALL.map(|state| (Counter::Verdicts, state.as_str()));
+    let rebalances = ["assigned", "revoked", "lost"].map(|event| (Counter::Rebalances, event));
+    parked.into_iter().chain(verdicts).chain(rebalances)
 }
 
 #[allow(clippy::expect_used)] // Names and labels are constants; a test makes them all.
@@ -386,6 +402,19 @@ mod tests {
             text.contains("\nringback_delivery_seconds_count 0\n"),
             "{text}"
         );
+    }
+
+    /// An increase from nothing to ten is none to Prometheus.
+    #[test]
+    fn what_alarms_ask_for_is_there_from_the_start() {
+        let text = Metrics::new().expose();
+        for row in [
+            r#"ringback_health_verdicts_total{state="disabled"} 0"#,
+            r#"ringback_deliveries_parked_total{reason="exhausted"} 0"#,
+            r#"ringback_rebalances_total{event="lost"} 0"#,
+        ] {
+            assert!(text.contains(&format!("\n{row}\n")), "{row}\n{text}");
+        }
     }
 
     #[test]

@@ -240,7 +240,7 @@ mod tests {
         let mut directory = Directory::default();
         apply(&mut directory, "passkey/1", Some(json!([]))).unwrap();
         assert_eq!(directory.unreadable(), 0);
-        apply(&mut directory, "session/1", None).unwrap_err();
+        apply(&mut directory, "session/1", Some(json!([]))).unwrap_err();
         assert_eq!(directory.unreadable(), 1);
     }
 }

@@ -42,6 +42,9 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Healthy, Self::Failing, Self::Disabled];
+
     /// Its name in records, metrics and lists.
     pub fn as_str(self) -> &'static str {
         match self {
