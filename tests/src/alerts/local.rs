@@ -14,6 +14,7 @@ use super::load::Load;
 use super::station::{Seen, Station};
 use super::table::Fault;
 use crate::certificates::Authority;
+use crate::ports;
 use crate::process::{Process, api};
 use crate::proxy::{Proxy, Slow};
 use crate::receiver::{Answer, Books, Receiver};
@@ -206,6 +207,33 @@ pub async fn hanging() -> Vec<Seen> {
     };
     tokio::join!(certificate_old, receivers);
     drop(load);
+    station.end().await
+}
+
+/// A canary that dispatchers cannot reach.
+pub async fn canary() -> Vec<Seen> {
+    let listen = format!("127.0.0.1:{}", ports::free().unwrap());
+    let way = Proxy::start_at("127.0.0.1:0").await;
+    way.forward_to(&listen);
+    let settings = [
+        "canary.enabled=true".to_owned(),
+        "canary.every=1s".to_owned(),
+        format!("canary.listen={listen}"),
+        format!("canary.url=http://{}/", way.address),
+        // Longer than anything here lasts.
+        "dispatcher.timeout=10m".to_owned(),
+    ];
+    let up = Up::start(tempfile::tempdir().unwrap(), &settings).await;
+    let station = up.watched("canary").await;
+    let swallow = async {
+        way.be(Slow {
+            hold: true,
+            ..Slow::default()
+        });
+    };
+    let let_through = async { way.be(Slow::default()) };
+    let trial = station.trial(Fault::CanaryUnreachable, swallow, let_through);
+    trial.await;
     station.end().await
 }
 

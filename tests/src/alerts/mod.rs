@@ -32,13 +32,14 @@ pub async fn run() {
     let rules = read("helm/ringback/files/rules.yaml");
     let problems = table::problems(&rules::alerts(&rules));
     assert!(problems.is_empty(), "{}", problems.join("\n"));
-    let (failing, hanging, members, sick) = tokio::join!(
+    let (failing, hanging, canary, members, sick) = tokio::join!(
         local::failing(),
         local::hanging(),
+        local::canary(),
         kafka::members(),
         kafka::sick(),
     );
-    let seen = [failing, hanging, members, sick].concat();
+    let seen = [failing, hanging, canary, members, sick].concat();
     let untried = table::TABLE
         .iter()
         .filter(|(alert, _)| !seen.iter().any(|seen| seen.alert == *alert));

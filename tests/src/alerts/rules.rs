@@ -19,7 +19,7 @@ const LOWERED_FROM: f64 = 60.0;
 /// How often Prometheus scrapes and evaluates.
 pub const SCRAPE: Duration = Duration::from_secs(1);
 /// Samples that a range must hold, so that its rate tells something.
-const SAMPLES_MIN: u32 = 5;
+const SAMPLES_MIN: u32 = 4;
 /// Where rules begin, as the file is written.
 const KEY: &str = "        ";
 

@@ -20,6 +20,7 @@ pub enum Fault {
     TopicChanged,
     PositionsRefused,
     KafkaAway,
+    CanaryUnreachable,
 }
 
 /// Each alert, and what raises it.
@@ -49,6 +50,7 @@ pub const TABLE: &[(&str, Fault)] = &[
     ("RingbackCertificateExpiring", Fault::CertificateOld),
     ("RingbackIngestBudgetBurning", Fault::KafkaAway),
     ("RingbackDeliveryBudgetBurning", Fault::ReceiversSlow),
+    ("RingbackCanaryFailing", Fault::CanaryUnreachable),
 ];
 
 impl Fault {
@@ -106,6 +108,10 @@ impl Fault {
             Self::PositionsRefused => [
                 "the topic of the groups' positions takes only records of a few bytes",
                 "it is put back",
+            ],
+            Self::CanaryUnreachable => [
+                "the way to the canary's receiver swallows everything",
+                "it lets everything through",
             ],
             Self::KafkaAway => ["nothing gets through to Kafka", "everything gets through"],
         }
