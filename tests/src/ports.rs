@@ -12,8 +12,8 @@ const PORTS: Range<u16> = 16_000..32_000;
 pub fn free() -> Result<u16, String> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let count = u32::from(PORTS.end - PORTS.start);
-    // Processes that run side by side begin at places of their own.
-    let first = std::process::id().wrapping_mul(61) % count;
+    // Processes that run side by side have numbers close to each other, and begin far apart.
+    let first = std::process::id().wrapping_mul(9_887) % count;
     let places = (0..count).map(|_| (first + NEXT.fetch_add(1, Ordering::Relaxed)) % count);
     places
         .filter_map(|place| PORTS.start.checked_add(u16::try_from(place).ok()?))

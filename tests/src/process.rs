@@ -68,7 +68,7 @@ impl Process {
             .into();
         let child = spawn(command, dir, &addresses, settings);
         let (settings, dir) = (settings.to_vec(), dir.to_path_buf());
-        let process = Self {
+        let mut process = Self {
             child,
             addresses,
             command,
@@ -182,10 +182,12 @@ impl Process {
         format!("http://{}", self.addresses[part])
     }
 
-    async fn wait_ready(&self) {
+    async fn wait_ready(&mut self) {
         let url = format!("{}/readyz", self.url("telemetry"));
         let mut last = String::new();
         for _ in 0..1200 {
+            let ended = self.child.try_wait().unwrap();
+            assert_eq!(ended, None, "`ringback {}` has ended", self.command);
             match reqwest::get(&url).await {
                 Ok(response) if response.status().is_success() => return,
                 Ok(response) => last = response.text().await.unwrap_or_default(),
