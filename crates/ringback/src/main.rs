@@ -192,11 +192,10 @@ fn load(args: &ConfigArgs) -> Result<Config, Failure> {
 
 async fn alone(args: &ConfigArgs, components: Components) -> Result<(), Failure> {
     let config = load(args).inspect_err(tell);
-    component::run_until_signal(config?, components, |addresses| {
+    let running = component::run_until_signal(config?, components, |addresses| {
         tracing::info!(?addresses, "running");
-    })
-    .await
-    .inspect_err(tell)
+    });
+    Box::pin(running).await.inspect_err(tell)
 }
 
 fn tell(failure: &Failure) {
