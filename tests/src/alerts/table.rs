@@ -1,5 +1,6 @@
 //! The table: for each alert of the rules the fault that raises it. A new alert needs a row here, or the
-//! test fails; `src/bin/alerts.rs` fails also when a row was not tried.
+//! test fails; `src/bin/alerts.rs` fails also when a row was not tried. Where no fault fits, a new one is a
+//! variant of [`Fault`], its words in [`Fault::told`], and a trial in `local` or `kafka`.
 
 use std::collections::BTreeSet;
 
@@ -98,7 +99,7 @@ impl Fault {
                 "it is removed",
             ],
             Self::DispatcherPaused => [
-                "the dispatcher stands still beyond its session, four times",
+                "the dispatcher stands still beyond its session, again and again",
                 "it runs",
             ],
             Self::TopicChanged => [
