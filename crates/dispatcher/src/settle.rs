@@ -110,6 +110,23 @@ pub(crate) struct Acknowledged {
     clock: Arc<Mutex<LogClock>>,
     our_clock: Clock,
     metrics: Metrics,
+    /// When a failed append may be told of again, by the steady clock.
+    told: Mutex<Duration>,
+}
+
+/// How often failed appends are told of: each is tried again and again, and counted.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+impl Acknowledged {
+    fn tell(&self, error: &AppendError) {
+        let now = self.our_clock.steady();
+        let mut next = self.told.lock();
+        if now >= *next {
+            *next = now + TOLD_EVERY;
+            drop(next);
+            tracing::warn!(%error, "results are not in the log yet; trying again (ringback_appends_failed_total counts)");
+        }
+    }
 }
 
 impl Completion for Acknowledged {
@@ -128,7 +145,7 @@ impl Completion for Acknowledged {
             }
             Err(error) => {
                 self.metrics.inc(Counter::AppendsFailed, &[]);
-                tracing::warn!(%error, "a result is not in the log yet; trying again");
+                self.tell(&error);
                 self.backlog.push(pending);
             }
         }
@@ -157,6 +174,7 @@ impl<L: Log> Settler<L> {
             clock,
             our_clock: our_clock.clone(),
             metrics: metrics.clone(),
+            told: Mutex::new(Duration::ZERO),
         };
         let options = AppenderOptions {
             linger,
