@@ -54,7 +54,9 @@ class Laptop(unittest.TestCase):
 
     def test_components_run_with_a_configuration_without_mistakes(self):
         commands = {one["command"][0] for one in ours().values()}
-        self.assertEqual(commands, {"doctor", "producer", "dispatcher", "metrics", "admin"})
+        self.assertEqual(
+            commands, {"doctor", "producer", "dispatcher", "metrics", "admin", "canary"}
+        )
         for name, one in ours().items():
             with self.subTest(name):
                 ringback = os.environ["RINGBACK"]
