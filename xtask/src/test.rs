@@ -1,9 +1,9 @@
 //! Everything that must hold, cheapest first.
 
 use crate::step::{self, Steps, cargo, command, run_tests};
-use crate::{USAGE, alerts, book, deploy, image, mutants, portal, sim, target, tidy, tools};
+use crate::{USAGE, book, deploy, image, mutants, portal, sim, target, tidy, tools};
 
-const STEPS: [&str; 22] = [
+const STEPS: [&str; 21] = [
     "tools",
     "fmt",
     "tidy",
@@ -23,7 +23,6 @@ const STEPS: [&str; 22] = [
     "release",
     "image",
     "deploy",
-    "alerts",
     "sim",
     "demo",
 ];
@@ -122,7 +121,6 @@ fn run_all(skipped: Vec<String>, in_ci: bool) -> Result<(), String> {
     })?;
     steps.run("image", |_| image::test(&ringback, in_ci))?;
     steps.run("deploy", |_| deploy::test(&ringback, in_ci))?;
-    steps.run("alerts", |_| alerts::test(&ringback))?;
     steps.run("sim", |_| sim::test())?;
     steps.run("demo", |_| {
         let args = [DEMO_SECONDS_MAX, &ringback.to_string_lossy(), "demo"];
