@@ -11,12 +11,11 @@ const SECONDS_MAX: &str = "1000";
 
 /// Runs it with this `ringback`.
 pub(crate) fn test(ringback: &Path) -> Result<(), String> {
-    if !ringback.exists() {
-        return Err(format!(
-            "there is no {}; build it: cargo build --package ringback",
-            ringback.display()
-        ));
-    }
+    // Installations run in folders of their own.
+    let ringback = ringback.canonicalize().map_err(|error| {
+        let path = ringback.display();
+        format!("{path}: {error}; build it: cargo build --package ringback")
+    })?;
     let tests = ["--locked", "--package", "ringback-tests", "--bin"];
     run(cargo(&["run"]).args(tests).args(["kafka", "--", "prepare"]))?;
     run(cargo(&["run"]).args(tests).arg("prometheus"))?;
