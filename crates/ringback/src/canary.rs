@@ -102,9 +102,10 @@ impl Running {
         let watch = Watch {
             http: client(canary)?,
             admin: parse(&canary.admin_url, &own.admin, ADMIN)?,
-            ingest: api::below(
+            ingest: http::api_url(
                 &parse(&canary.ingest_url, &own.ingest, INGEST)?,
                 &["events"],
+                &[],
             ),
             wanted: Wanted {
                 tenant: canary.tenant.clone(),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use reqwest::Certificate;
 use rustls::{CertificateError, Error};
+use url::Url;
 
 use crate::failure::Failure;
 
@@ -120,4 +121,17 @@ pub(crate) fn describe(error: &reqwest::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// An address of the API below `base`, which is of http or https.
+pub(crate) fn api_url(base: &Url, path: &[&str], query: &[(&str, String)]) -> Url {
+    let mut url = base.clone();
+    // An address of http has a path.
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().push("v1").extend(path);
+    }
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    url
 }

@@ -110,10 +110,7 @@ impl Api {
         etag: Option<&str>,
         body: Option<&Value>,
     ) -> Result<Answer, Trouble> {
-        let mut url = below(&self.base, path);
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
+        let url = http::api_url(&self.base, path, query);
         let mut request = self
             .http
             .request(method, url)
@@ -155,16 +152,6 @@ impl Api {
             detail: text("detail"),
         })
     }
-}
-
-/// An address of the API below this one.
-pub(super) fn below(base: &Url, path: &[&str]) -> Url {
-    let mut url = base.clone();
-    // Checked with the configuration: it is of http.
-    if let Ok(mut segments) = url.path_segments_mut() {
-        segments.pop_if_empty().push("v1").extend(path);
-    }
-    url
 }
 
 /// A body up to this size.

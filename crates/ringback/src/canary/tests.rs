@@ -498,7 +498,7 @@ fn who_listens_everywhere_is_reached_here() {
         super::parse(&None, &None, ADMIN).unwrap().as_str(),
         "http://127.0.0.1:8081/"
     );
-    let below = api::below(&Url::parse("https://h/pbx/").unwrap(), &["events"]);
+    let below = http::api_url(&Url::parse("https://h/pbx/").unwrap(), &["events"], &[]);
     assert_eq!(below.as_str(), "https://h/pbx/v1/events");
 }
 

@@ -112,7 +112,7 @@ impl Client {
     ) -> Result<Reply, Failure> {
         let mut request = self
             .http
-            .request(method, self.url(path, query)?)
+            .request(method, http::api_url(&self.base, path, query))
             .timeout(TIMEOUT)
             .bearer_auth(self.token.expose());
         if let Some(etag) = etag {
@@ -148,19 +148,6 @@ impl Client {
             return Ok(Reply { body, etag });
         }
         Err(failure_of(status, &body))
-    }
-
-    fn url(&self, path: &[&str], query: &[(&str, String)]) -> Result<Url, Failure> {
-        let mut url = self.base.clone();
-        url.path_segments_mut()
-            .map_err(|()| Failure::usage("the address of the administration cannot have a path"))?
-            .pop_if_empty()
-            .push("v1")
-            .extend(path);
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        Ok(url)
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
