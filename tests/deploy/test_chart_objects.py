@@ -255,7 +255,9 @@ class Wiring(unittest.TestCase):
 
     def test_lag_and_age_scale(self):
         scaled = one(objects("certificates"), "ScaledObject", "dispatcher")["spec"]["triggers"]
-        self.assertEqual(scaled[0]["metadata"]["consumerGroup"], "ringback.dispatcher.events")
+        groups = [each["metadata"]["consumerGroup"] for each in scaled if each["type"] == "kafka"]
+        topics = ("cdr", "extension", "resource", "system")
+        self.assertEqual(groups, [f"ringback.dispatcher.events.{topic}" for topic in topics])
         self.assertEqual(scaled[0]["metadata"]["offsetResetPolicy"], "earliest")
         authentication = one(objects("certificates"), "TriggerAuthentication", "dispatcher")
         self.assertEqual(scaled[0]["authenticationRef"]["name"], authentication["metadata"]["name"])

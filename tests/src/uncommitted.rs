@@ -23,7 +23,7 @@ pub fn local(dir: &Path) -> HashSet<String> {
     let log = LocalLog::open_existing(dir, LocalOptions::default()).unwrap();
     let topic = log.topics().find(Role::Events(Family::Cdr)).unwrap();
     let mut positions = Positions::default();
-    let mut consumer = log.consumer(group::EVENTS, &[topic]).unwrap();
+    let mut consumer = log.consumer(group::CDR_EVENTS, &[topic]).unwrap();
     let partitions = log.topics().partitions(topic).count();
     while positions.0.len() < partitions {
         consumer
@@ -52,7 +52,7 @@ pub fn kafka(bootstrap: &str, prefix: &str, partitions: u32) -> HashSet<String> 
     // Asks about the group without being a member of it.
     let group: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
-        .set("group.id", format!("{prefix}{}", group::EVENTS))
+        .set("group.id", format!("{prefix}{}", group::CDR_EVENTS))
         .create()
         .unwrap();
     let log = KafkaLog::open(config, topics.clone()).unwrap();

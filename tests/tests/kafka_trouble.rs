@@ -198,7 +198,7 @@ fn all_is_committed(bootstrap: &str, prefix: &str) {
     let patience = Duration::from_secs(60);
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
-        .set("group.id", format!("{prefix}dispatcher.events"))
+        .set("group.id", format!("{prefix}dispatcher.events.cdr"))
         .create()
         .unwrap();
     let topic = format!("{prefix}events.cdr");

@@ -22,8 +22,11 @@ const WORST: usize = 50;
 /// Where an offset has no record (the log's own marks), the next ones are looked at.
 const LOOK_AHEAD: Offset = 64;
 /// Groups that work a topic off, by the component that is in them.
-const GROUPS: [(&str, &str); 5] = [
-    (group::EVENTS, "dispatcher"),
+const GROUPS: [(&str, &str); 8] = [
+    (group::CDR_EVENTS, "dispatcher"),
+    (group::EXTENSION_EVENTS, "dispatcher"),
+    (group::RESOURCE_EVENTS, "dispatcher"),
+    (group::SYSTEM_EVENTS, "dispatcher"),
     (group::RETRIES, "dispatcher"),
     (group::DEFERRALS, "dispatcher"),
     (group::ATTEMPTS, "metrics"),

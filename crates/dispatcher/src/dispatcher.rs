@@ -12,14 +12,14 @@ use ringback_core::log::{Log, LogError};
 use ringback_core::schedule::Schedule;
 use ringback_core::secret::KeyRing;
 use ringback_core::time::{Clock, Timestamp};
-use ringback_core::topics::{Partition, Role, Topics};
+use ringback_core::topics::{Partition, Role, Topics, group};
 use ringback_log::directory::LiveDirectory;
 use ringback_telemetry::{ComponentHealth, Gauge as MetricGauge, Health, Metrics};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::intake::{self, GROUPS, Intake};
+use crate::intake::{self, Intake};
 use crate::lanes::Lanes;
 use crate::partition::{Gauge, Owned};
 use crate::rate::Share;
@@ -145,8 +145,8 @@ impl<L: Log, T: Transport> Shared<L, T> {
             our_clock,
             clock,
             directory_news,
-            health: GROUPS
-                .map(|group| (group.name, health.component(group.name)))
+            health: group::DISPATCHER
+                .map(|group| (group, health.component(group)))
                 .into(),
             config,
         }))
@@ -269,13 +269,13 @@ impl<L: Log, T: Transport> Dispatcher<L, T> {
             stop: stop.clone(),
             threads: vec![],
         };
-        for group in GROUPS {
+        for group in group::DISPATCHER {
             let intake = Intake::join(&shared, log, group)?;
             let stop = stop.clone();
             let thread = std::thread::Builder::new()
-                .name(group.name.to_owned())
+                .name(group.to_owned())
                 .spawn(move || intake.run(&stop))
-                .map_err(|error| StartError::Thread(group.name, error))?;
+                .map_err(|error| StartError::Thread(group, error))?;
             dispatcher.threads.push(thread);
         }
         let watch = Watch::new(log, shared.steady())?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ringback_core::admission::Class;
 use ringback_core::log::{Assignment, Committed, Consumer, Handler, Log, LogError, Offset, Record};
-use ringback_core::topics::{Partition, Role, group};
+use ringback_core::topics::{Partition, Role};
 use ringback_core::tracker::Begin;
 use ringback_telemetry::{Counter, Gauge as MetricGauge, Histogram};
 use tokio_util::sync::CancellationToken;
@@ -30,32 +30,9 @@ const READ_AHEAD: usize = 16;
 /// Records taken from one partition per turn, so that all partitions get one.
 const TURN: usize = 64;
 
-/// A consumer group and the classes of work it reads.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Group {
-    pub(crate) name: &'static str,
-    pub(crate) reads: fn(Role) -> bool,
-}
-
-/// Separate groups, so that retries and deferrals have their own assignments and prefetch.
-pub(crate) const GROUPS: [Group; 3] = [
-    Group {
-        name: group::EVENTS,
-        reads: |role| role.group() == Some(group::EVENTS),
-    },
-    Group {
-        name: group::RETRIES,
-        reads: |role| role.group() == Some(group::RETRIES),
-    },
-    Group {
-        name: group::DEFERRALS,
-        reads: |role| role.group() == Some(group::DEFERRALS),
-    },
-];
-
 /// One consumer group's way into the dispatcher.
 pub(crate) struct Intake<L: Log, T: Transport> {
-    group: Group,
+    group: &'static str,
     consumer: L::Consumer,
     taking: Taking<L, T>,
     /// When positions were last committed, by the steady clock.
@@ -69,15 +46,15 @@ impl<L: Log, T: Transport> Intake<L, T> {
     pub(crate) fn join(
         shared: &Arc<Shared<L, T>>,
         log: &L,
-        group: Group,
+        group: &'static str,
     ) -> Result<Self, LogError> {
         let topics: Vec<_> = log
             .topics()
             .iter()
-            .filter(|(_, spec)| (group.reads)(spec.role))
+            .filter(|(_, spec)| spec.role.group() == Some(group))
             .map(|(topic, _)| topic)
             .collect();
-        let consumer = log.consumer(group.name, &topics)?;
+        let consumer = log.consumer(group, &topics)?;
         shared.gauge.add_waker(consumer.waker());
         Ok(Self {
             group,
@@ -93,7 +70,7 @@ impl<L: Log, T: Transport> Intake<L, T> {
     }
 
     pub(crate) fn group(&self) -> &'static str {
-        self.group.name
+        self.group
     }
 
     /// Takes turns until `stop`, then gives up the partitions.
@@ -111,7 +88,7 @@ impl<L: Log, T: Transport> Intake<L, T> {
     pub(crate) fn turn(&mut self) -> Option<Duration> {
         let wait = self.idle().map_or(IDLE, |idle| idle.min(IDLE));
         let shared = self.taking.shared.clone();
-        let group = self.group.name;
+        let group = self.group;
         let mut pause = None;
         match self.consumer.poll(wait, &mut self.taking) {
             Ok(()) => {
@@ -155,7 +132,7 @@ impl<L: Log, T: Transport> Intake<L, T> {
             Err(error) => {
                 // Said once; it is tried again at every interval.
                 if !std::mem::replace(&mut self.uncommitted, true) {
-                    let group = self.group.name;
+                    let group = self.group;
                     tracing::warn!(%error, group, "positions are not committed yet");
                 }
                 for (partition, _) in &positions {
@@ -169,7 +146,7 @@ impl<L: Log, T: Transport> Intake<L, T> {
     pub(crate) fn leave(mut self) {
         let drain = self.taking.shared.config.drain;
         if let Err(error) = self.consumer.close(drain, &mut self.taking) {
-            tracing::warn!(%error, group = self.group.name, "leaving the group");
+            tracing::warn!(%error, group = self.group, "leaving the group");
         }
     }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_core::log::Log;
+use ringback_core::topics::group;
 use ringback_log::directory::LiveDirectory;
 
 use crate::dispatcher::{Environment, Shared, StartError};
-use crate::intake::{GROUPS, Intake};
+use crate::intake::Intake;
 use crate::send::Transport;
 
 /// A dispatcher whose turns are taken by its holder. Dropped, it is gone as if it had crashed, but for
@@ -26,7 +27,10 @@ impl<L: Log, T: Transport> Stepped<L, T> {
         let start = LiveDirectory::without_threads;
         let shared = Shared::new(log, environment, transport, start)?;
         let join = |group| Intake::join(&shared, log, group);
-        let intakes = GROUPS.into_iter().map(join).collect::<Result<_, _>>()?;
+        let intakes = group::DISPATCHER
+            .into_iter()
+            .map(join)
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             tasks: shared.start_tasks(),
             shared,

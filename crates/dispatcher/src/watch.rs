@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use ringback_core::log::{Log, LogError, Offset, Reader};
 use ringback_core::time::Timestamp;
-use ringback_core::topics::{Partition, TopicId, Topics};
+use ringback_core::topics::{Partition, TopicId, Topics, group};
 use ringback_telemetry::{Gauge, Metrics};
 use tokio_util::sync::CancellationToken;
 
 use crate::dispatcher::Shared;
-use crate::intake::GROUPS;
 use crate::send::Transport;
 
 /// How often it looks: what an age may be wrong by.
@@ -173,9 +172,12 @@ fn publish(
     now: Timestamp,
     steady: Duration,
 ) {
-    for group in GROUPS {
+    for group in group::DISPATCHER {
         let (mut all, mut owned, mut stalled) = (0, 0, Duration::ZERO);
-        for (topic, spec) in topics.iter().filter(|(_, spec)| (group.reads)(spec.role)) {
+        for (topic, spec) in topics
+            .iter()
+            .filter(|(_, spec)| spec.role.group() == Some(group))
+        {
             let (mut lag, mut oldest) = (0, Duration::ZERO);
             for seen in of_topic(partitions, topic) {
                 let overdue = seen.overdue(topics.delay(topic), now);
@@ -185,12 +187,12 @@ fn publish(
                 stalled = stalled.max(overdue.min(steady.saturating_sub(seen.since)));
                 owned += 1;
             }
-            let labels = [group.name, spec.name.as_str()];
+            let labels = [group, spec.name.as_str()];
             metrics.set(Gauge::LagRecords, &labels, lag as f64);
             metrics.set(Gauge::OldestWaiting, &labels, oldest.as_secs_f64());
             all += spec.partitions;
         }
-        let group = [group.name];
+        let group = [group];
         metrics.set(Gauge::Partitions, &group, f64::from(all));
         metrics.set(Gauge::PartitionsOwned, &group, f64::from(owned));
         metrics.set(Gauge::PartitionStalled, &group, stalled.as_secs_f64());
@@ -299,9 +301,9 @@ mod tests {
             r#"ringback_lag_records{group="dispatcher.retries",topic="retry.32s"} 3"#,
             r#"ringback_oldest_waiting_seconds{group="dispatcher.retries",topic="retry.32s"} 10"#,
             r#"ringback_oldest_waiting_seconds{group="dispatcher.retries",topic="retry.2h"} 0"#,
-            r#"ringback_lag_records{group="dispatcher.events",topic="events.cdr"} 0"#,
+            r#"ringback_lag_records{group="dispatcher.events.cdr",topic="events.cdr"} 0"#,
             r#"ringback_partition_stalled_seconds{group="dispatcher.retries"} 10"#,
-            r#"ringback_partition_stalled_seconds{group="dispatcher.events"} 0"#,
+            r#"ringback_partition_stalled_seconds{group="dispatcher.events.cdr"} 0"#,
             r#"ringback_partitions_owned{group="dispatcher.retries"} 2"#,
             r#"ringback_partitions{group="dispatcher.retries"} 30"#,
         ] {

@@ -116,8 +116,7 @@ impl Bench {
     /// Waits until each of the dispatchers' groups has a member, or none has.
     async fn members(&self, inside: bool) {
         let asking: BaseConsumer = self.client().create().unwrap();
-        let groups = [group::EVENTS, group::RETRIES, group::DEFERRALS];
-        let groups = groups.map(|name| self.name(name));
+        let groups = group::DISPATCHER.map(|name| self.name(name));
         let is = |name: &String| {
             let found = asking.client().fetch_group_list(Some(name), PATIENCE);
             let has = |list: &GroupList| list.groups().iter().any(|g| !g.members().is_empty());
@@ -226,15 +225,12 @@ impl Intruder {
     async fn join(bench: &Bench) -> Self {
         let consumer: BaseConsumer = bench
             .client()
-            .set("group.id", bench.name(group::EVENTS))
+            .set("group.id", bench.name(group::CDR_EVENTS))
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("enable.auto.commit", "false")
             .create()
             .unwrap();
-        let topics = ["events.cdr", "events.extension", "events.resource"];
-        let topics = topics.map(|topic| bench.name(topic));
-        let topics: Vec<_> = topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&topics).unwrap();
+        consumer.subscribe(&[&bench.name("events.cdr")]).unwrap();
         let (stop, has_got) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let (stopped, got) = (stop.clone(), has_got.clone());
         let thread = std::thread::spawn(move || {

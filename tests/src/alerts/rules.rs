@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(alerts(&scaled), alerts(RULES));
         assert!(alerts(RULES).len() > 20);
         for line in [
-            r#"        expr: max by (topic) (ringback_oldest_waiting_seconds{group="dispatcher.events"}) > 10"#,
+            r#"        expr: max by (topic) (ringback_oldest_waiting_seconds{group=~"dispatcher.events.+"}) > 10"#,
             "        for: 10000ms",
             "        expr: max(ringback_config_age_seconds) > 5",
             "        expr: min by (server) (ringback_tls_certificate_expiry_seconds) - time() < 7 * 86400",

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use ringback_core::topics::group;
 use serde_json::{Value, json};
 
 use super::cluster::PATIENCE;
@@ -134,18 +135,43 @@ impl<'a> Release<'a> {
         }
     }
 
+    /// Waits until so many dispatchers share the partitions of CDR events evenly: none has two more than
+    /// another.
+    pub async fn shared_evenly(&self, dispatchers: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let shares = self.shares().await;
+            let all: usize = shares.iter().sum();
+            let apart = shares.iter().max().zip(shares.iter().min());
+            let even = apart.is_some_and(|(most, least)| most - least <= 1);
+            if shares.len() == dispatchers && all == PARTITIONS && even {
+                println!("partitions of CDR events: {shares:?}");
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{dispatchers} dispatchers have {shares:?} of the partitions of CDR events"
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// How many of the partitions of CDR events each dispatcher has.
-    pub async fn shares(&self) -> Vec<usize> {
+    async fn shares(&self) -> Vec<usize> {
         let url = format!("{}/v1/operations/dispatchers", self.url("admin"));
         let found = api(&reqwest::Client::new(), &url, "GET", Value::Null).await;
-        let groups = found["groups"].as_array().unwrap().iter();
-        let members = groups.flat_map(|group| group["members"].as_array().unwrap());
-        let topics = members.flat_map(|member| member["partitions"].as_array().unwrap());
-        let of_cdr =
-            topics.filter(|topic| topic["topic"].as_str().unwrap().ends_with("events.cdr"));
-        of_cdr
-            .map(|topic| topic["partitions"].as_array().unwrap().len())
-            .collect()
+        let mut groups = found["groups"].as_array().unwrap().iter();
+        let of_cdr = groups.find(|group| group["group"] == group::CDR_EVENTS);
+        let members = of_cdr.unwrap_or_else(|| panic!("{found}"))["members"]
+            .as_array()
+            .unwrap();
+        let partitions = |member: &Value| {
+            let topics = member["partitions"].as_array().unwrap().iter();
+            topics
+                .map(|topic| topic["partitions"].as_array().unwrap().len())
+                .sum()
+        };
+        members.iter().map(partitions).collect()
     }
 
     /// New pods of everything, while events come in.

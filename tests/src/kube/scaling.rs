@@ -11,11 +11,12 @@ use super::{Load, Release, until};
 impl Release<'_> {
     /// 2 → 5 → 2. By the chart's autoscaler where the cluster has metrics: its aim is moved instead of the
     /// load, and its patience on the way down is taken away. Elsewhere by hand.
-    pub fn scaled(&self, load: &Load) {
+    pub async fn scaled(&self, load: &Load) {
         let metrics = ["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"];
         if self.cluster.try_kubectl(&metrics, None).is_err() {
             println!("(no metrics API: scaled by hand instead of by the HorizontalPodAutoscaler)");
             load.chapter("scaled_out", || self.scale(5));
+            self.shared_evenly(5).await;
             load.chapter("scaled_in", || self.scale(2));
             return;
         }
@@ -43,6 +44,7 @@ impl Release<'_> {
             self.aim(1);
             self.settled("dispatcher", 5);
         });
+        self.shared_evenly(5).await;
         load.chapter("scaled_in", || {
             self.aim(10_000);
             self.settled("dispatcher", 2);

@@ -28,8 +28,11 @@ const SUBSCRIPTIONS: [&[&str]; 5] = [
     &["*"],
 ];
 pub(super) const TENANTS: [&str; 2] = ["acme", "other"];
-const GROUPS: [&str; 4] = [
-    group::EVENTS,
+const GROUPS: [&str; 7] = [
+    group::CDR_EVENTS,
+    group::EXTENSION_EVENTS,
+    group::RESOURCE_EVENTS,
+    group::SYSTEM_EVENTS,
     group::RETRIES,
     group::DEFERRALS,
     group::ATTEMPTS,
@@ -293,7 +296,7 @@ impl Plan {
     fn carry_out(&mut self, world: &mut World, action: Action) {
         let webhook = 1 + world.dice.roll(world.webhooks) as usize;
         let some = world.dice.roll(world.machines.len().max(1) as u64) as usize;
-        let name = GROUPS[world.dice.roll(4) as usize];
+        let name = GROUPS[world.dice.roll(GROUPS.len() as u64) as usize];
         match action {
             Action::Events => {
                 for _ in 0..=world.dice.roll(4) {

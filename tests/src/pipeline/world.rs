@@ -23,7 +23,7 @@ const STEP_MAX: Duration = Duration::from_millis(200);
 /// So many steps are enough for any story; more, and it does not come to rest.
 const STEPS_MAX: u64 = 2_000_000;
 /// Groups whose work is to be finished at rest.
-const GROUPS: [&str; 3] = [group::EVENTS, group::RETRIES, group::DEFERRALS];
+const GROUPS: [&str; 6] = group::DISPATCHER;
 
 /// See the module.
 pub(super) struct World {

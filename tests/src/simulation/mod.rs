@@ -20,7 +20,7 @@ use ringback_core::event::{Event, EventName, Source, TenantId};
 use ringback_core::log::{Log, Reader, Revision};
 use ringback_core::schedule::Schedule;
 use ringback_core::time::Timestamp;
-use ringback_core::topics::{Role, Topics, TopicsConfig};
+use ringback_core::topics::{Role, Topics, TopicsConfig, group};
 use ringback_core::webhook::{Authentication, CONFIG_VERSION, Pattern, Webhook, WebhookName};
 use ringback_dispatcher::{Config, Dispatcher, Environment};
 use ringback_log::sim::{Sim, SimClock, SimLog, SimOptions};
@@ -39,11 +39,7 @@ const TICK: Duration = Duration::from_millis(5);
 const PATIENCE: u32 = 4000;
 
 /// The groups of a dispatcher.
-pub const GROUPS: [&str; 3] = [
-    "dispatcher.events",
-    "dispatcher.retries",
-    "dispatcher.deferrals",
-];
+pub const GROUPS: [&str; 6] = group::DISPATCHER;
 
 /// Tenant and subscription of each webhook.
 const WEBHOOKS: [(&str, &str); 4] = [

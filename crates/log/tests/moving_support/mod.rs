@@ -27,8 +27,9 @@ pub(crate) use self::looking::{Seen, Worker, all_records, each, newest, seen, va
 pub(crate) const CDR: Role = Role::Events(Family::Cdr);
 pub(crate) const WEBHOOK: &str = "0190b5f0-0000-7000-8000-000000000001";
 pub(crate) const OTHER: &str = "0190b5f0-0000-7000-8000-000000000002";
+/// The groups that have something to work off.
 pub(crate) const GROUPS: [&str; 4] = [
-    group::EVENTS,
+    group::CDR_EVENTS,
     group::RETRIES,
     group::DEFERRALS,
     group::ATTEMPTS,
@@ -209,7 +210,7 @@ pub(crate) fn live(source: &Source) {
         );
     }
     // The first are finished, then every second, in gaps of the metadata.
-    source.work_off(group::EVENTS, |value| {
+    source.work_off(group::CDR_EVENTS, |value| {
         let number: u32 = value[5..value.len() - 1].parse().unwrap();
         number < 300 || number.is_multiple_of(2)
     });
