@@ -7,7 +7,12 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use ringback_core::log::{Append, Log as _};
+use ringback_core::topics::{Role, group};
 use ringback_log::local::{LocalLog, LocalOptions};
+use ringback_telemetry::Metrics;
+use ringback_telemetry::waiting::Waiting;
+use ringback_tests::append::Records;
 use ringback_tests::receiver::Answer;
 use ringback_tests::rig::{OPERATOR, Rig, short_schedule, topics};
 use serde_json::{Value, json};
@@ -326,7 +331,7 @@ async fn operators_see_lag_members_and_partitions() {
     };
     let members = rig.api("GET", "operations/dispatchers", Value::Null).await;
     let groups = members["groups"].as_array().unwrap();
-    assert_eq!(groups.len(), 4, "{members}");
+    assert_eq!(groups.len(), 7, "{members}");
     for group in groups {
         assert_eq!(
             (
@@ -374,4 +379,66 @@ async fn operators_see_lag_members_and_partitions() {
         .map(|one| one["end"].as_i64().unwrap());
     assert_eq!(ends.sum::<i64>(), 3, "{of_events}");
     rig.stop().await;
+}
+
+/// Not only dispatchers fall behind: verdicts do when their group stands still.
+#[test]
+fn what_waits_for_verdicts_is_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let topics = topics(&short_schedule());
+    let log = LocalLog::open(dir.path(), topics, LocalOptions::default()).unwrap();
+    assert_eq!(log.create_topics().unwrap(), []);
+    let attempts = log.topics().find(Role::Attempts).unwrap();
+    let records = Records::of(&log);
+    let appended: Vec<_> = (0..3)
+        .map(|_| {
+            records.append(Append {
+                topic: attempts,
+                key: Some(b"webhook"),
+                headers: &[],
+                value: Some(b"{}"),
+            })
+        })
+        .collect();
+    let (first, last) = (&appended[0], &appended[2]);
+    let metrics = Metrics::new();
+    let mut waiting = Waiting::new(&log, vec![group::ATTEMPTS], metrics.clone()).unwrap();
+    let mut look = |next, seconds: u64| {
+        let owned = [(first.partition, next)].into();
+        let passed = Duration::from_secs(seconds);
+        waiting.look(&owned, first.at + passed, passed).unwrap();
+        metrics.expose()
+    };
+    let shows = |text: &str, line: &str| assert!(text.contains(line), "{line}\n{text}");
+    let lag = r#"ringback_lag_records{group="metrics.attempts",topic="attempts"}"#;
+    let oldest = r#"ringback_oldest_waiting_seconds{group="metrics.attempts",topic="attempts"}"#;
+    let stalled = r#"ringback_partition_stalled_seconds{group="metrics.attempts"}"#;
+    look(first.offset, 0);
+    let text = look(first.offset, 200);
+    shows(&text, &format!("{lag} 3\n"));
+    shows(&text, &format!("{oldest} 200\n"));
+    shows(&text, &format!("{stalled} 200\n"));
+    let text = look(last.offset + 1, 205);
+    for gauge in [lag, oldest, stalled] {
+        shows(&text, &format!("{gauge} 0\n"));
+    }
+}
+
+/// The service of verdicts tells of itself without being asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn verdicts_are_watched() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = start(&dir).await;
+    let all = rig.log.topics().find(Role::Attempts);
+    let all = rig.log.topics().partitions(all.unwrap()).count();
+    let owned = r#"ringback_partitions_owned{group="metrics.attempts"}"#;
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !rig.metrics.expose().contains(&format!("{owned} {all}\n")) {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{}",
+            rig.metrics.expose()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -278,7 +278,7 @@ impl<L: Log, T: Transport> Dispatcher<L, T> {
                 .map_err(|error| StartError::Thread(group, error))?;
             dispatcher.threads.push(thread);
         }
-        let watch = Watch::new(log, shared.steady())?;
+        let watch = Watch::new(log, &shared)?;
         let thread = std::thread::Builder::new()
             .name(WATCH.to_owned())
             .spawn(move || watch.run(&shared, &stop))

@@ -8,6 +8,7 @@ use ringback_core::log::{Consumer, Log, LogError, Waker};
 use ringback_core::time::Clock;
 use ringback_core::topics::{Role, group};
 use ringback_log::directory::LiveDirectory;
+use ringback_telemetry::waiting::{Progress, Watch, WatchError};
 use ringback_telemetry::{ComponentHealth, Health, Metrics};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +40,9 @@ pub enum StartError {
     /// The thread cannot be started.
     #[error("starting the thread of metrics: {0}")]
     Thread(std::io::Error),
+    /// Nobody would see what waits.
+    #[error("starting metrics: {0}")]
+    Watch(#[from] WatchError),
 }
 
 /// What the service needs besides the log.
@@ -63,12 +67,15 @@ pub struct MetricsService {
     stop: CancellationToken,
     waker: Waker,
     thread: Option<JoinHandle<()>>,
+    _watch: Watch,
 }
 
 impl MetricsService {
     /// Joins the group that folds attempts.
     pub fn start<L: Log>(log: &L, environment: Environment) -> Result<Self, StartError> {
+        let (counts, clock) = (environment.metrics.clone(), environment.clock.clone());
         let stepped = Stepped::join(log, environment, LiveDirectory::start_by)?;
+        let watch = Watch::start(log, GROUP, stepped.progress.clone(), counts, clock)?;
         let (stop, waker) = (CancellationToken::new(), stepped.consumer.waker());
         let stopping = stop.clone();
         let thread = std::thread::Builder::new()
@@ -79,6 +86,7 @@ impl MetricsService {
             stop,
             waker,
             thread: Some(thread),
+            _watch: watch,
         })
     }
 
@@ -111,6 +119,7 @@ pub struct Stepped<L: Log> {
     service: Service<L>,
     clock: Clock,
     ready: ComponentHealth,
+    progress: Progress,
     /// When it was last written down, and looked for what nobody needs, by the steady clock.
     flushed: Duration,
     swept: Duration,
@@ -147,6 +156,7 @@ impl<L: Log> Stepped<L> {
         Ok(Self {
             consumer: log.consumer(GROUP, &[attempts])?,
             ready: environment.health.component(NAME),
+            progress: Progress::default(),
             service: Service::new(log, writes, environment, start_directory)?,
             clock,
             flushed: now,
@@ -183,6 +193,7 @@ impl<L: Log> Stepped<L> {
             self.ready.not_ready(&error.to_string());
             return Some(BACKOFF);
         }
+        self.progress.set(self.service.positions());
         let mut pause = None;
         if self.service.is_due(self.since(self.flushed)) {
             self.flushed = self.clock.steady();

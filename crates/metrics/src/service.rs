@@ -113,6 +113,12 @@ impl<L: Log> Service<L> {
         !self.verdicts.is_empty() || (due && self.is_behind())
     }
 
+    /// The partitions that are ours, each with the next attempt to be counted.
+    pub(crate) fn positions(&self) -> impl Iterator<Item = (Partition, Offset)> {
+        let partitions = self.partitions.iter();
+        partitions.map(|(partition, counting)| (*partition, counting.position))
+    }
+
     /// Looks at the configuration topics once, where no thread does.
     pub(crate) fn follow(&self) {
         self.directory.turn();

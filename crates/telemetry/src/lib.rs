@@ -9,6 +9,7 @@ mod logging;
 mod metrics;
 mod server;
 pub mod traces;
+pub mod waiting;
 
 pub use config::{Config, Format, Traces};
 pub use health::{ComponentHealth, Health, Needed, Standing};

@@ -14,6 +14,7 @@ use ringback_core::record::Reason;
 use ringback_core::topics::{Partition, TopicId, Topics};
 use ringback_core::tracker::{Begin, Tracker};
 use ringback_log::directory::LiveDirectory;
+use ringback_telemetry::waiting::Progress;
 use ringback_telemetry::{ComponentHealth, Counter, Metrics, traces};
 use tokio_util::sync::CancellationToken;
 
@@ -95,6 +96,7 @@ impl<L: Log> Intake<L> {
         mut self,
         mut consumer: L::Consumer,
         health: &ComponentHealth,
+        progress: &Progress,
         stop: &CancellationToken,
     ) {
         let mut committed = Instant::now();
@@ -118,6 +120,8 @@ impl<L: Log> Intake<L> {
             if committed.elapsed() >= COMMIT_EVERY {
                 committed = Instant::now();
                 self.commit(&mut consumer);
+                let owned = self.partitions.iter();
+                progress.set(owned.map(|(at, taken)| (*at, taken.tracker.committable())));
             }
         }
         if let Err(error) = consumer.close(DRAIN, &mut self) {

@@ -12,6 +12,7 @@ use ringback_core::event::Source;
 use ringback_core::log::{AppenderOptions, Consumer as _, Log, LogError, Waker};
 use ringback_core::topics::Role;
 use ringback_log::directory::LiveDirectory;
+use ringback_telemetry::waiting::{Progress, Watch, WatchError};
 use ringback_telemetry::{Health, Metrics};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,9 @@ pub enum RawStartError {
     /// The thread cannot be started.
     #[error("starting the thread that reads the raw topics: {0}")]
     Thread(std::io::Error),
+    /// Nobody would see what waits.
+    #[error("starting to read the raw topics: {0}")]
+    Watch(#[from] WatchError),
 }
 
 /// Reads the raw topics on a thread of its own until it is drained or dropped.
@@ -44,6 +48,7 @@ pub struct RawIntake {
     stop: CancellationToken,
     waker: Waker,
     thread: Option<JoinHandle<()>>,
+    _watch: Watch,
 }
 
 impl RawIntake {
@@ -89,17 +94,21 @@ impl RawIntake {
         };
         let waker = consumer.waker();
         let appends = Appends::start(log, options, waker.clone())?;
+        let progress = Progress::default();
+        let clock = ringback_log::system_clock();
+        let watch = Watch::start(log, GROUP, progress.clone(), metrics.clone(), clock)?;
         let intake = Intake::<L>::new(feeds, appends, log.topics().clone(), directory, metrics);
         let (stop, health) = (CancellationToken::new(), health.component(GROUP));
         let stopped = stop.clone();
         let thread = std::thread::Builder::new()
             .name(GROUP.to_owned())
-            .spawn(move || intake.run(consumer, &health, &stopped))
+            .spawn(move || intake.run(consumer, &health, &progress, &stopped))
             .map_err(RawStartError::Thread)?;
         Ok(Some(Self {
             stop,
             waker,
             thread: Some(thread),
+            _watch: watch,
         }))
     }
 
