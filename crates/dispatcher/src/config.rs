@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::send::resolver;
 
+/// Each class of work has room for an event of the largest size.
+const IN_FLIGHT_BYTES_MIN: usize = 8 << 20;
+
 /// `[dispatcher]` in the configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -21,6 +24,8 @@ pub struct Config {
     pub name: String,
     /// Deliveries taken in and not settled yet, in the whole process.
     pub slots: usize,
+    /// Bytes of data of what is taken in and not settled yet, in the whole process.
+    pub in_flight_bytes_max: usize,
     /// Requests in flight at a time to one webhook.
     pub concurrency: usize,
     /// A delivery that would wait longer than this for its webhook is deferred.
@@ -96,6 +101,7 @@ impl Default for Config {
         Self {
             name: String::new(),
             slots: 4096,
+            in_flight_bytes_max: 256 * 1024 * 1024,
             concurrency: 16,
             lane_wait: Duration::from_secs(2),
             allow_networks: None,
@@ -190,6 +196,10 @@ impl Config {
         need(
             (16..=1_000_000).contains(&self.slots),
             "slots: use 16 to 1000000",
+        );
+        need(
+            self.in_flight_bytes_max >= IN_FLIGHT_BYTES_MIN,
+            "in_flight_bytes_max: use at least 8388608; with less a class of work might have no room for one event",
         );
         need(
             (1..=10_000).contains(&self.concurrency),

@@ -114,7 +114,7 @@ impl<L: Log, T: Transport> Shared<L, T> {
                 metrics: metrics.clone(),
             },
         )?;
-        let gauge = Gauge::new(config.slots);
+        let gauge = Gauge::new(config.slots, config.in_flight_bytes_max);
         let directory_news = Arc::new(Notify::new());
         let on_change = {
             let (gauge, news) = (gauge.clone(), directory_news.clone());

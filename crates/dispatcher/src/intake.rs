@@ -218,7 +218,8 @@ impl<L: Log, T: Transport> Taking<L, T> {
                 self.shared
                     .metrics
                     .observe(Histogram::LatenessSeconds, &[], late);
-                let work = Work::begin(&taken.owned, held.offset, 1);
+                let work =
+                    Work::begin(&taken.owned, held.offset, 1, held.delivery.event.data.len());
                 lanes::offer(&self.shared, Job::new(work, held.delivery));
             }
         }
@@ -294,7 +295,8 @@ impl<L: Log, T: Transport> Taking<L, T> {
                 let topic = &self.shared.topics.spec(partition.topic).full_name;
                 let (index, offset) = (partition.index, record.offset);
                 tracing::warn!(%error, topic, index, offset, "parking a record that cannot be read");
-                let work = Work::begin(owned, record.offset, 1);
+                let work =
+                    Work::begin(owned, record.offset, 1, record.value.map_or(0, <[u8]>::len));
                 let detail = format!("{topic}/{index}@{offset}: {error}");
                 self.shared
                     .settler

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use ringback_core::admission::{Class, Slots};
 use ringback_core::check_invariant;
+use ringback_core::event::DATA_BYTES_MAX;
 use ringback_core::invariant::{Invariant, count};
 use ringback_core::log::{Assignment, Offset, Waker};
 use ringback_core::topics::{Partition, Role};
@@ -29,7 +30,7 @@ pub(crate) struct Owned {
 
 /// What the intake threads and the lanes share: how much is taken in, and who waits for room.
 pub(crate) struct Gauge {
-    slots: Mutex<Slots>,
+    taken: Mutex<Taken>,
     /// Set by an intake that left records unread for want of room.
     starving: AtomicBool,
     wakers: Mutex<Vec<Waker>>,
@@ -37,10 +38,36 @@ pub(crate) struct Gauge {
     closing: AtomicBool,
 }
 
+/// What is taken in, by two measures: a process has room for so many deliveries, and for so much data.
+struct Taken {
+    deliveries: Slots,
+    kibibytes: Slots,
+}
+
+impl Taken {
+    /// Deliveries that this class may take now, if each has as much data as an event can have.
+    fn free(&self, class: Class) -> usize {
+        let deliveries = self.deliveries.free(class);
+        match self.kibibytes.free(class) {
+            0 => 0,
+            kibibytes => deliveries.min((kibibytes / kibibytes_of(DATA_BYTES_MAX)).max(1)),
+        }
+    }
+}
+
+/// Rounded up: nothing weighs nothing.
+fn kibibytes_of(bytes: usize) -> usize {
+    bytes / 1024 + 1
+}
+
 impl Gauge {
-    pub(crate) fn new(slots: usize) -> Arc<Self> {
+    /// Room for so many deliveries with so many bytes of data.
+    pub(crate) fn new(slots: usize, bytes: usize) -> Arc<Self> {
         Arc::new(Self {
-            slots: Mutex::new(Slots::new(slots)),
+            taken: Mutex::new(Taken {
+                deliveries: Slots::new(slots),
+                kibibytes: Slots::new(bytes / 1024),
+            }),
             starving: AtomicBool::new(false),
             wakers: Mutex::default(),
             closing: AtomicBool::new(false),
@@ -62,13 +89,13 @@ impl Gauge {
         }
     }
 
-    /// Slots that this class may take now. 0 asks to be woken when some are given back.
+    /// Deliveries that this class may take now. 0 asks to be woken when some are given back.
     pub(crate) fn room(&self, class: Class) -> usize {
-        let free = self.slots.lock().free(class);
+        let free = self.taken.lock().free(class);
         if free == 0 {
             self.starving.store(true, Ordering::Release);
             // Given back between the two lines: look again, now that we would be woken.
-            return self.slots.lock().free(class);
+            return self.taken.lock().free(class);
         }
         free
     }
@@ -78,15 +105,20 @@ impl Gauge {
     }
 
     pub(crate) fn used(&self, class: Class) -> usize {
-        self.slots.lock().used(class)
+        self.taken.lock().deliveries.used(class)
     }
 
-    fn take(&self, class: Class, count: usize) {
-        self.slots.lock().take(class, count);
+    fn take(&self, class: Class, deliveries: usize, kibibytes: usize) {
+        let mut taken = self.taken.lock();
+        taken.deliveries.take(class, deliveries);
+        taken.kibibytes.take(class, kibibytes);
     }
 
-    fn give_back(&self, class: Class, count: usize) {
-        self.slots.lock().give_back(class, count);
+    fn give_back(&self, class: Class, deliveries: usize, kibibytes: usize) {
+        let mut taken = self.taken.lock();
+        taken.deliveries.give_back(class, deliveries);
+        taken.kibibytes.give_back(class, kibibytes);
+        drop(taken);
         if self.starving.load(Ordering::Acquire) && self.starving.swap(false, Ordering::AcqRel) {
             self.wake_all();
         }
@@ -150,18 +182,26 @@ pub(crate) struct Work {
     pub(crate) offset: Offset,
     remaining: AtomicUsize,
     deliveries: usize,
+    kibibytes: usize,
 }
 
 impl Work {
-    /// Takes slots for all deliveries of a record.
-    pub(crate) fn begin(owned: &Arc<Owned>, offset: Offset, deliveries: usize) -> Arc<Self> {
+    /// Takes room for all deliveries of a record. They share its data, of so many bytes.
+    pub(crate) fn begin(
+        owned: &Arc<Owned>,
+        offset: Offset,
+        deliveries: usize,
+        bytes: usize,
+    ) -> Arc<Self> {
+        let kibibytes = kibibytes_of(bytes);
         owned.in_flight.fetch_add(1, Ordering::AcqRel);
-        owned.gauge.take(owned.class, deliveries);
+        owned.gauge.take(owned.class, deliveries, kibibytes);
         Arc::new(Self {
             owned: owned.clone(),
             offset,
             remaining: AtomicUsize::new(deliveries),
             deliveries,
+            kibibytes,
         })
     }
 
@@ -208,7 +248,7 @@ impl Drop for Work {
         self.owned.in_flight.fetch_sub(1, Ordering::AcqRel);
         self.owned
             .gauge
-            .give_back(self.owned.class, self.deliveries);
+            .give_back(self.owned.class, self.deliveries, self.kibibytes);
     }
 }
 
@@ -225,6 +265,10 @@ mod tests {
     use super::*;
 
     fn owned() -> Arc<Owned> {
+        owned_by(Gauge::new(100, 1 << 30))
+    }
+
+    fn owned_by(gauge: Arc<Gauge>) -> Arc<Owned> {
         let topics = Topics::new(&TopicsConfig::default(), Schedule::default().tiers());
         let role = Role::Events(Family::Cdr);
         let assignment = Assignment {
@@ -235,7 +279,7 @@ mod tests {
             committed: None,
             log_start: 0,
         };
-        Owned::new(&assignment, role, Class::Cdr, Gauge::new(100))
+        Owned::new(&assignment, role, Class::Cdr, gauge)
     }
 
     fn panics(act: impl FnOnce()) -> bool {
@@ -248,7 +292,7 @@ mod tests {
         let dropped = |end: fn(&Owned)| {
             let owned = owned();
             let before = violations(Invariant::DL1);
-            let work = Work::begin(&owned, 0, 2);
+            let work = Work::begin(&owned, 0, 2, 500);
             end(&owned);
             drop(work);
             assert_eq!(owned.gauge.used(Class::Cdr), 0);
@@ -259,16 +303,40 @@ mod tests {
         assert_eq!(dropped(|owned| owned.gauge.close()), 0);
     }
 
+    /// Few large events fill the room that many small ones would not, and only their own class's.
+    #[test]
+    fn data_takes_room() {
+        let bytes = 32 << 20;
+        let gauge = Gauge::new(4096, bytes);
+        let owned = owned_by(gauge.clone());
+        // They are dropped without an outcome.
+        owned.give_up();
+        let fill = |bytes| {
+            let mut works = Vec::new();
+            while gauge.room(Class::Cdr) > 0 {
+                works.push(Work::begin(&owned, 0, 1, bytes));
+            }
+            assert!(gauge.room(Class::Retry) > 0);
+            assert!(gauge.starving.load(Ordering::Acquire));
+            works.len()
+        };
+        let large = fill(DATA_BYTES_MAX) * DATA_BYTES_MAX;
+        assert!((bytes / 2..=bytes).contains(&large), "{large}");
+        // Small ones are limited by their number.
+        assert!(fill(500) > 2000);
+        assert_eq!(gauge.used(Class::Cdr), 0);
+    }
+
     #[test]
     fn an_offset_that_ends_twice_is_counted() {
         let owned = owned();
         assert_eq!(owned.tracker.lock().begin(0), Begin::New);
-        let work = Work::begin(&owned, 0, 1);
+        let work = Work::begin(&owned, 0, 1, 500);
         work.settled();
         let before = violations(Invariant::DL3);
         assert!(panics(|| work.settled()));
         // One that was never begun ends.
-        let other = Work::begin(&owned, 7, 1);
+        let other = Work::begin(&owned, 7, 1, 500);
         assert!(panics(|| other.settled()));
         assert_eq!(violations(Invariant::DL3), before + 2);
     }

@@ -54,7 +54,7 @@ pub(crate) fn route(record: &Record<'_>, owned: &Arc<Owned>, directory: &LiveDir
         Role::Events(_) | Role::SystemEvents => route_event(record, owned, directory),
         _ => match decode_sendable(record) {
             Ok(delivery) => {
-                let work = Work::begin(owned, record.offset, 1);
+                let work = Work::begin(owned, record.offset, 1, delivery.event.data.len());
                 Routed::Deliveries(vec![(Job::new(work, delivery), None)])
             }
             Err(error) => Routed::Unreadable(error),
@@ -93,7 +93,7 @@ fn route_event(record: &Record<'_>, owned: &Arc<Owned>, directory: &LiveDirector
         Err(error @ InvalidEvent::TooLarge { .. }) => return Routed::Unreadable(error.into()),
         Err(error) => Some(error.to_string()),
     };
-    let work = Work::begin(owned, record.offset, webhooks.len());
+    let work = Work::begin(owned, record.offset, webhooks.len(), event.data.len());
     let body = Arc::default();
     let deliveries = webhooks.into_iter().map(|webhook| {
         let delivery = Delivery {
