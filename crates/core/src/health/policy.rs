@@ -16,7 +16,7 @@ use crate::time::duration_text;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HealthPolicy {
-    /// How far back the first rule looks.
+    /// How far back the first rule looks; at least a 30th of `slow_window`.
     #[serde(with = "duration_text")]
     pub window: Duration,
     /// How many of the attempts must have failed, in percent.
@@ -34,6 +34,12 @@ pub struct HealthPolicy {
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// Into how many buckets the memory is divided.
+const BUCKETS: u32 = 120;
+/// Fewest buckets in `window`. What is counted is whole buckets, so that the first rule sees less than
+/// its window, up to a bucket; and half of it must still be more than one.
+const WINDOW_BUCKETS_MIN: u32 = 4;
 
 impl Default for HealthPolicy {
     fn default() -> Self {
@@ -76,6 +82,13 @@ impl HealthPolicy {
         need(self.attempts >= 2, "attempts", "use at least 2");
         need(self.slow_attempts >= 2, "slow_attempts", "use at least 2");
         need(!self.window.is_zero(), "window", "use more than 0s");
+        let in_buckets = BUCKETS / WINDOW_BUCKETS_MIN * self.window >= self.slow_window;
+        need(
+            in_buckets || self.window.is_zero(),
+            "window",
+            "use at least a 30th of slow_window: attempts are counted in steps of a 120th of that, \
+             too coarse for less",
+        );
         need(!self.silence.is_zero(), "silence", "use more than 0s");
         need(
             self.silence <= self.window,
@@ -115,7 +128,7 @@ impl HealthPolicy {
     /// How fine counts are kept: a 120th of the memory, an hour by default. Shortened policies, as
     /// in tests and in the demo, keep the same shape.
     pub(super) fn bucket(&self) -> Duration {
-        (self.memory() / 120).max(Duration::from_millis(1))
+        (self.memory() / BUCKETS).max(Duration::from_millis(1))
     }
 }
 
@@ -171,7 +184,11 @@ mod tests {
         assert_eq!(lasting(day, day + moment, day), ["silence"]);
         assert_eq!(lasting(day + moment, day, day), ["slow_window"]);
         assert!(lasting(day, day, 30 * day).is_empty());
-        assert_eq!(lasting(day, day, 30 * day + moment), ["slow_window"]);
+        assert_eq!(
+            lasting(day, day, 30 * day + moment),
+            ["window", "slow_window"]
+        );
+        assert_eq!(lasting(day - moment, moment, 30 * day), ["window"]);
         assert_eq!(lasting(Duration::ZERO, moment, day), ["window", "silence"]);
     }
 
