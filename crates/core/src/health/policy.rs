@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::time::duration_text;
+use crate::time::DurationText;
 
 /// The policy of disablement (contract R14). Two rules, either of which disables; a webhook is
 /// *failing* as soon as half of the evidence of a rule is there: half the attempts, half the times.
@@ -13,23 +14,27 @@ use crate::time::duration_text;
 ///    has been failing without a success for `silence`.
 /// 2. Few: all of at least `slow_attempts` attempts within `slow_window` failed, and it has been
 ///    failing for all of that time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HealthPolicy {
-    /// How far back the first rule looks; at least a 30th of `slow_window`.
-    #[serde(with = "duration_text")]
+    /// First rule: how far back it looks; at least a 30th of `metrics.policy.slow_window`.
+    #[serde(with = "DurationText")]
     pub window: Duration,
-    /// How many of the attempts must have failed, in percent.
+    /// First rule: how many of the attempts must have failed, in percent.
+    #[schemars(range(min = 51, max = 100))]
     pub failed_percent: u32,
-    /// How many attempts it takes.
+    /// First rule: how many attempts it takes.
+    #[schemars(range(min = 2))]
     pub attempts: u32,
-    /// For how long there must have been failures and no success.
-    #[serde(with = "duration_text")]
+    /// First rule: for how long there must have been failures and no success.
+    #[serde(with = "DurationText")]
     pub silence: Duration,
-    /// How far back the second rule looks.
-    #[serde(with = "duration_text")]
+    /// Second rule, for webhooks with few events: how far back it looks, and for how long they must
+    /// have been failing.
+    #[serde(with = "DurationText")]
     pub slow_window: Duration,
-    /// How many attempts it takes, all of them failed.
+    /// Second rule: how many attempts it takes, all of them failed.
+    #[schemars(range(min = 2))]
     pub slow_attempts: u32,
 }
 
