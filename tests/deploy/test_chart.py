@@ -243,8 +243,8 @@ class Refusals(unittest.TestCase):
         self.assertIn("kafka.bootstrap", done.stderr)
         self.assertIn("99 dispatchers", done.stderr)
 
-    def test_schema_of_config_is_the_documentation(self):
-        advice = "run: target/deploy/venv/bin/python tests/deploy/schema.py --write"
+    def test_schema_of_config_is_the_programs(self):
+        advice = "run: cargo xtask reference"
         self.assertEqual(schema.SCHEMA.read_text(), schema.current(), advice)
 
 

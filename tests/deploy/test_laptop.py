@@ -70,7 +70,7 @@ class Laptop(unittest.TestCase):
                 self.assertIn('bootstrap = "kafka:9092"', done.stdout)
 
     def test_components_may_do_little_and_end_in_time(self):
-        drain = int(dict(schema.documented())["dispatcher.drain"].strip('"').removesuffix("s"))
+        drain = int(schema.default("dispatcher.drain").removesuffix("s"))
         for name, one in ours().items():
             with self.subTest(name):
                 self.assertTrue(one["read_only"])

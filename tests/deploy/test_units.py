@@ -51,9 +51,8 @@ class Units(unittest.TestCase):
         return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     def test_they_give_the_time_and_the_files_that_the_program_needs(self):
-        defaults = dict(schema.documented())
-        files = int(defaults["dispatcher.slots"]) + 2 * int(defaults["dispatcher.idle_max"])
-        drain = int(defaults["dispatcher.drain"].strip('"').removesuffix("s"))
+        files = schema.default("dispatcher.slots") + 2 * schema.default("dispatcher.idle_max")
+        drain = int(schema.default("dispatcher.drain").removesuffix("s"))
         for unit in UNITS:
             with self.subTest(unit):
                 given = settings(unit)

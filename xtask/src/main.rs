@@ -17,6 +17,7 @@ mod image;
 mod kube;
 mod mutants;
 mod portal;
+mod reference;
 mod sbom;
 mod sim;
 mod step;
@@ -48,6 +49,8 @@ const USAGE: &str = "usage:
                                        (target/debug/ringback)
   cargo xtask image [RINGBACK]         the image of this program (target/release/ringback), tested
   cargo xtask kube [RINGBACK]          the chart and the image on a real Kubernetes, with a real Kafka
+  cargo xtask reference                writes the tables of docs/configuration.md and the chart's schema
+                                       of config, as the program has them
   cargo xtask sbom                     prints what the program is made of, as CycloneDX
   cargo xtask models                   visits every state of the protocols' models, in larger bounds
   cargo xtask mutants [--fresh] [FILE]...
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         ["image", ringback] => image::test(Path::new(ringback), test::in_ci()),
         ["kube"] => kube::test(&target().join("release/ringback")),
         ["kube", ringback] => kube::test(Path::new(ringback)),
+        ["reference"] => reference::write(),
         ["sbom"] => sbom::print(),
         ["models"] => mutants::run_models(),
         ["mutants", rest @ ..] => mutants::run_named(rest),

@@ -10,8 +10,9 @@ use ringback_core::lookup::Lookup;
 use ringback_core::redaction::Rules;
 use ringback_core::secret::Secret;
 use ringback_core::target::Reach;
-use ringback_core::time::duration_text;
+use ringback_core::time::DurationText;
 use ringback_server::TlsConfig;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::mail::MailConfig;
@@ -22,33 +23,36 @@ use crate::state::StartError;
 const TOKEN_BYTES_MIN: usize = 16;
 
 /// Settings of the administration.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Address and port to listen on.
+    /// Address of the administration.
+    #[schemars(regex(pattern = ":[0-9]{1,5}$"))]
     pub listen: String,
-    /// The bearer token of operators, at least 16 visible ASCII characters. Without it and without
-    /// `operator_token_file` the administration does not start.
+    /// The bearer token of operators, at least 16 visible ASCII characters. On the local log
+    /// `ringback up` makes one if none is given.
     pub operator_token: OperatorToken,
     /// A file that holds the operator token instead.
     pub operator_token_file: Option<PathBuf>,
-    /// Refuse webhooks with plain `http://` URLs (contract R3). Otherwise they are accepted with a
-    /// warning.
+    /// Refuse webhooks with plain `http://` addresses; otherwise they are accepted with a warning.
     pub forbid_http: bool,
-    /// Proxies whose word is believed about the address that a request came from.
-    pub trusted_proxies: Vec<Opening>,
     /// Its certificate, when it speaks TLS.
     pub tls: TlsConfig,
+    /// Proxies in front (`"10.0.0.0/8"`, `"192.0.2.7"`, `"loopback"`) whose `X-Forwarded-For` is
+    /// believed, for the limits of signing in and for the audit.
+    pub trusted_proxies: Vec<Opening>,
     /// Sessions of those who sign in.
     pub session: SessionConfig,
-    /// Where people find the portal, for links in mail.
+    /// Where people find the administration, such as `https://ringback.example.com`: mail links to
+    /// the pages of webhooks below it (`/portal/tenants/…`).
+    #[schemars(regex(pattern = "^https?://"))]
     pub public_url: Option<String>,
     /// Mail about webhooks that fail.
     pub mail: MailConfig,
-    /// What attempts and parked deliveries are shown from.
-    pub projection: ProjectionConfig,
     /// What of attempts and parked deliveries is not shown.
     pub redact: Rules,
+    /// What attempts and parked deliveries are shown from.
+    pub projection: ProjectionConfig,
     /// What webhooks are disabled by: that of metrics, which whoever starts both hands over.
     #[serde(skip)]
     pub policy: HealthPolicy,
@@ -68,16 +72,17 @@ pub struct Config {
 }
 
 /// `[admin.session]` of the configuration.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SessionConfig {
-    /// How long a session lasts without being used.
-    #[serde(with = "duration_text")]
+    /// How long who has signed in stays so without doing anything.
+    #[serde(with = "DurationText")]
     pub idle: Duration,
-    /// How long it lasts in all.
-    #[serde(with = "duration_text")]
+    /// The same in all, at most 30d.
+    #[serde(with = "DurationText")]
     pub absolute: Duration,
-    /// Whether browsers reach us by TLS only, by that of a proxy, say: then the cookie is for TLS alone.
+    /// Browsers reach the administration by TLS only, that of a proxy in front: the session's
+    /// cookie is then for TLS alone.
     pub secure: bool,
 }
 
@@ -210,7 +215,8 @@ fn is_strong(token: &str) -> bool {
 }
 
 /// The operator token as configured; empty when it is not given. It never shows itself.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(extend("pattern" = r"^\s*([!-~]{16,}\s*)?$"))]
 pub struct OperatorToken(Secret);
 
 impl OperatorToken {

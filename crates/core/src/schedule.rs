@@ -2,19 +2,26 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::record::Reason;
-use crate::time::{Timestamp, duration_label, duration_text};
+use crate::time::{DurationText, Timestamp, duration_label};
 use crate::verdict::Verdict;
 
 /// The waits before the retries, and how long after its event a delivery may still be attempted.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Schedule {
+    /// The waits before the retries, each counted from the end of the attempt before it. Each needs
+    /// its own length, at most 16 are possible. A changed wait is a new topic; what waits on the
+    /// old one is still attempted when it is due, and the old topic can be deleted once it is
+    /// empty.
     #[serde(with = "tiers_text")]
+    #[schemars(with = "Vec<DurationText>", length(max = Self::TIERS_MAX), extend("uniqueItems" = true))]
     tiers: Vec<Duration>,
-    #[serde(with = "duration_text")]
+    /// No attempt starts later than this after the event was triggered or its replay asked for.
+    #[serde(with = "DurationText")]
     expires_after: Duration,
 }
 

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -17,7 +18,8 @@ pub const NONCE_BYTES: usize = 24;
 pub const KEY_BYTES: usize = 32;
 
 /// A secret in clear, on its way to or from its sealed form. It never shows itself.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String", extend("writeOnly" = true))]
 pub struct Secret(String);
 
 impl Secret {

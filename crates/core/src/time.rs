@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A point in time: microseconds since the Unix epoch, UTC. It is only ever passed in: nothing in
@@ -185,10 +186,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(wrong)
 }
 
-/// Serde form of a duration as [`duration_label`] text.
-pub mod duration_text {
-    use super::*;
+/// Form of a duration as [`duration_label`] text: `#[serde(with = "DurationText")]`.
+pub struct DurationText;
 
+impl DurationText {
     /// Writes `32s`.
     pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&duration_label(*value))
@@ -198,6 +199,16 @@ pub mod duration_text {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
         parse_duration(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for DurationText {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" })
     }
 }
 
@@ -316,7 +327,7 @@ mod tests {
     #[test]
     fn a_duration_is_a_text_in_records() {
         #[derive(Serialize, Deserialize)]
-        struct Waits(#[serde(with = "duration_text")] Duration);
+        struct Waits(#[serde(with = "DurationText")] Duration);
         let json = serde_json::to_value(Waits(Duration::from_secs(32))).unwrap();
         assert_eq!(json, "32s");
         let read: Waits = serde_json::from_value(json).unwrap();

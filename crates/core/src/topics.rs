@@ -1,13 +1,15 @@
 //! The table of topics: the one place their names, keys, partitions and retention come from.
 //! Creation, checks, documentation and Helm are generated from it.
 
+mod config;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::catalogue::Family;
-use crate::time::{duration_label, duration_text, parse_duration};
+use crate::time::{duration_label, parse_duration};
+
+pub use config::TopicsConfig;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -159,40 +161,6 @@ impl TopicId {
     /// The row's position in the table.
     pub fn index(self) -> usize {
         usize::from(self.0)
-    }
-}
-
-/// Settings of the table (`[topics]` in the configuration).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TopicsConfig {
-    /// Goes before every name.
-    pub prefix: String,
-    /// Partitions of each `events.*` and `raw.*` topic and of `attempts`.
-    pub event_partitions: u32,
-    /// Partitions of each other work topic.
-    pub work_partitions: u32,
-    /// Copies of each partition (Kafka).
-    pub replication: u16,
-    /// How long events and waiting deliveries are kept.
-    #[serde(with = "duration_text")]
-    pub retention: Duration,
-    /// Names of the sources of foreign records, each a topic `raw.<source>`. They stand in the
-    /// configuration of the component that reads them.
-    #[serde(skip)]
-    pub raw: Vec<String>,
-}
-
-impl Default for TopicsConfig {
-    fn default() -> Self {
-        Self {
-            prefix: "ringback.".to_owned(),
-            event_partitions: 12,
-            work_partitions: 6,
-            replication: 3,
-            retention: 7 * DAY,
-            raw: Vec::new(),
-        }
     }
 }
 

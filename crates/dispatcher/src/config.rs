@@ -7,8 +7,9 @@ use ringback_core::address::{AddressPolicy, Opening};
 use ringback_core::lookup::Lookup;
 use ringback_core::secret::{Secret, serialize_hidden};
 use ringback_core::target::Reach;
-use ringback_core::time::duration_text;
+use ringback_core::time::DurationText;
 use ringback_log::secret_file;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::send::resolver;
@@ -17,32 +18,45 @@ use crate::send::resolver;
 const IN_FLIGHT_BYTES_MIN: usize = 8 << 20;
 
 /// `[dispatcher]` in the configuration.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Name of this instance in attempt records; empty: made of host name and process id.
+    /// Name of this instance in attempt records; empty: host name and process id.
     pub name: String,
     /// Deliveries taken in and not settled yet, in the whole process.
+    #[schemars(range(min = 16, max = 1_000_000))]
     pub slots: usize,
-    /// Bytes of data of what is taken in and not settled yet, in the whole process.
+    /// Data of the events of these deliveries, in bytes; what is beyond waits in the log. It bounds the
+    /// memory that large events take.
+    #[schemars(range(min = 8_388_608))]
     pub in_flight_bytes_max: usize,
-    /// Requests in flight at a time to one webhook.
+    /// Most requests in flight to one webhook; how many it is at the moment is learned from its
+    /// answers, between 1 and this.
+    #[schemars(range(min = 1, max = 10_000))]
     pub concurrency: usize,
-    /// A delivery that would wait longer than this for its webhook is deferred.
-    #[serde(with = "duration_text")]
+    /// A delivery that would wait longer than this for its webhook is put off. At most 10m.
+    #[serde(with = "DurationText")]
     pub lane_wait: Duration,
-    /// What is open to webhooks besides the internet; `None`: what [`Config::reach`] says.
+    /// What is open to webhooks besides the internet: networks (`"10.1.0.0/16"`, `"fd00:1::/32"`,
+    /// `"10.1.2.3"`) and kinds (`"loopback"`, `"private"`, `"link-local"`, `"carrier-nat"`); see
+    /// [addresses.md](addresses.md). None: nothing; on the local log loopback. `admin` and the
+    /// dispatchers need the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_networks: Option<Vec<Opening>>,
-    /// Ports that are open to webhooks although they belong to other services.
+    /// Ports that are open to webhooks although they belong to other services, such as 5060; see
+    /// [addresses.md](addresses.md#ports). `admin` and the dispatchers need the same.
+    #[schemars(inner(range(min = 1)))]
     pub allow_ports: Vec<u16>,
-    /// PEM file of authorities that are trusted besides the platform's.
+    /// PEM file of authorities that are trusted besides the platform's, for receivers with a
+    /// private CA. Read at the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
-    /// HTTP proxy that all requests go through, `http://host:port`.
+    /// HTTP proxy that all requests go through, `http://host:port`; see
+    /// [addresses.md](addresses.md#a-proxy).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^http://"))]
     pub proxy: Option<String>,
-    /// Whom the proxy is told that we are (Basic).
+    /// Whom that proxy is told that we are (Basic), together with a password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_username: Option<String>,
     /// The password for that.
@@ -51,40 +65,47 @@ pub struct Config {
         skip_serializing_if = "Option::is_none"
     )]
     pub proxy_password: Option<Secret>,
-    /// A file that holds the password instead; read at the start.
+    /// A file that holds the password instead. Read at the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_password_file: Option<PathBuf>,
-    /// How long connecting may take.
-    #[serde(with = "duration_text")]
+    /// How long connecting may take, at most 10m.
+    #[serde(with = "DurationText")]
     pub connect_timeout: Duration,
-    /// How long a whole request may take, connecting and the answer included.
-    #[serde(with = "duration_text")]
+    /// How long a whole request may take, connecting and the answer included; at most 10m.
+    #[serde(with = "DurationText")]
     pub timeout: Duration,
-    /// How long a kept connection may be idle.
-    #[serde(with = "duration_text")]
+    /// How long an idle connection is kept.
+    #[serde(with = "DurationText")]
     pub idle_timeout: Duration,
-    /// Idle connections kept per webhook host.
+    /// Idle connections kept per host. Fewer than are used at a time means that they are closed and
+    /// made again and again.
     pub idle_per_host: usize,
-    /// Idle connections kept in all, about: so many are opened before those that are idle are closed.
+    /// Idle connections kept in all, about: when so many were opened, those that are idle are
+    /// closed, and made again when they are needed. The process needs about `slots` + 2 ×
+    /// `idle_max` open files (`ulimit -n`).
+    #[schemars(range(min = 16))]
     pub idle_max: usize,
     /// How often positions are committed: after a crash, what finished since is repeated.
-    #[serde(with = "duration_text")]
+    #[serde(with = "DurationText")]
     pub commit_interval: Duration,
-    /// How often the topics are compared with the table.
-    #[serde(with = "duration_text")]
+    /// How often a dispatcher compares the topics with what they must be
+    /// (`ringback_topics_differing`), 1s to 1d; it looks for whether it is time every 5s.
+    #[serde(with = "DurationText")]
     pub topic_check_interval: Duration,
-    /// How long appends of results may wait for each other.
-    #[serde(with = "duration_text")]
+    /// How long results may wait for each other on their way to the log, at most 1s.
+    #[serde(with = "DurationText")]
     pub linger: Duration,
-    /// How long a drain waits for what is in flight.
-    #[serde(with = "duration_text")]
-    pub drain: Duration,
-    /// Of which attempts the headers are recorded.
+    /// Of which attempts the headers of request and response are recorded: `"failures"`, `"all"` or
+    /// `"none"`; those of test events always are. Authentication, cookies and what is named like a
+    /// secret are hidden.
     pub record_headers: RecordHeaders,
+    /// How long a stopping process waits for what is in flight.
+    #[serde(with = "DurationText")]
+    pub drain: Duration,
 }
 
 /// Of which attempts the headers of request and response are recorded. Those of test events always are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RecordHeaders {
     /// Of those that fail: successes, which are many, cost no more than before.

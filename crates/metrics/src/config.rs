@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use ringback_core::health::HealthPolicy;
-use ringback_core::time::duration_text;
+use ringback_core::time::DurationText;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `[metrics]` in the configuration.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// How often windows that changed are written down: after a crash, so much is counted again.
-    #[serde(with = "duration_text")]
-    pub snapshot_interval: Duration,
     /// When a webhook is failing, and when it is disabled.
     pub policy: HealthPolicy,
+    /// How often windows that changed are written down. After a crash so much is read again;
+    /// nothing is counted twice.
+    #[serde(with = "DurationText")]
+    pub snapshot_interval: Duration,
 }
 
 impl Default for Config {

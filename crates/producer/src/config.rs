@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use ringback_core::event::TenantId;
-use ringback_core::time::duration_text;
+use ringback_core::time::DurationText;
 use ringback_server::TlsConfig;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::mapping::{MappingConfig, Records};
@@ -14,42 +15,49 @@ use crate::mapping::{MappingConfig, Records};
 const SOURCE_BYTES_MAX: usize = 40;
 
 /// `[ingest]` in the configuration.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Address of `POST /v1/events`.
+    #[schemars(regex(pattern = ":[0-9]{1,5}$"))]
     pub listen: String,
-    /// Source of events that name none (CloudEvents `source`).
+    /// Source of events that name none.
+    #[schemars(regex(pattern = r"^\S{1,256}$"))]
     pub source: String,
     /// Largest body of a request, in bytes.
+    #[schemars(range(min = 1024))]
     pub body_bytes_max: usize,
     /// Most events in a batch.
+    #[schemars(range(min = 1))]
     pub batch_events_max: usize,
-    /// Bodies being worked on at a time, in bytes; beyond, 503.
+    /// Bodies being worked on at a time, in bytes; beyond, the answer is 503.
+    #[schemars(range(min = 1024))]
     pub in_flight_bytes_max: usize,
-    /// How long a request's head, and then its body, may take to arrive; an idle connection is
-    /// closed after the same time.
-    #[serde(with = "duration_text")]
+    /// How long a request's body may take to arrive.
+    #[serde(with = "DurationText")]
     pub body_timeout: Duration,
-    /// How long appends may wait for each other.
-    #[serde(with = "duration_text")]
+    /// How long events may wait for each other on their way to the log, at most 1s: latency against
+    /// throughput.
+    #[serde(with = "DurationText")]
     pub linger: Duration,
-    /// After how long without acknowledgement an event counts as not accepted.
-    #[serde(with = "duration_text")]
+    /// After how long without the log's acknowledgement an event counts as not accepted.
+    #[serde(with = "DurationText")]
     pub append_timeout: Duration,
-    /// Most events per second that a tenant hands in; 0 for as many as it likes. Each producer counts
-    /// for itself.
+    /// Most events per second that a tenant hands in, 0 for as many as it likes; beyond, 429
+    /// `over_quota`. Each producer counts for itself.
     pub tenant_rate: u32,
-    /// Most events of a tenant at once, after a rest.
+    /// Most events of a tenant at once, after a rest; at least `ingest.tenant_rate`.
     pub tenant_burst: u32,
     /// Its certificate, when it speaks TLS.
     pub tls: TlsConfig,
-    /// Topics of foreign records that are made events.
+    /// Topics of foreign records that are made events, each a table `[[ingest.raw]]` with `source`
+    /// and `mapping`; see [raw topics](cloudevents.md#raw-topics-a-pbxs-own-records). `producer`
+    /// reads them, `admin` creates them: both need the same list.
     pub raw: Vec<RawConfig>,
 }
 
 /// `[[ingest.raw]]`: a topic of foreign records.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawConfig {
     /// Names the topic, `raw.<source>`, and is the source of its events unless the mapping names one.

@@ -6,7 +6,9 @@
 #[cfg(test)]
 mod bad_values;
 mod check;
+mod keys;
 mod merge;
+pub(crate) mod reference;
 mod schema;
 mod source;
 #[cfg(test)]
@@ -22,12 +24,13 @@ use ringback_core::schedule::Schedule;
 use ringback_core::secret::{KeyRing, Secret};
 use ringback_core::topics::TopicsConfig;
 use ringback_log::kafka::KafkaConfig;
+use schemars::JsonSchema;
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 use crate::canary::CanaryConfig;
+use crate::config::keys::Place;
 use crate::config::merge::{HIDDEN, Merged};
-use crate::config::schema::Schema;
 use crate::config::source::Layers;
 use crate::failure::Failure;
 
@@ -42,37 +45,39 @@ pub(crate) struct ConfigArgs {
     pub(crate) set: Vec<String>,
 }
 
-/// Everything that can be configured; `docs/configuration.md` says what each key means.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// Everything that can be configured. The comments of sections and keys, here and in the crates, are what
+/// people read about them: `ringback config-reference`, its tables in `docs/configuration.md`, editors.
+/// Their links are relative to `docs`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// The log that everything travels through.
     pub(crate) log: LogConfig,
-    /// Names, partitions and retention of topics.
+    /// Names, partitions and retention of topics. All components of an installation need the same.
     pub(crate) topics: TopicsConfig,
     /// When deliveries are tried again.
     pub(crate) schedule: Schedule,
     /// The ingest of events.
     pub(crate) ingest: ringback_producer::Config,
-    /// The administration.
+    /// The administration: API and portal.
     pub(crate) admin: ringback_admin::Config,
-    /// The delivery.
+    /// The delivery to webhooks.
     pub(crate) dispatcher: ringback_dispatcher::Config,
-    /// The verdicts on webhooks.
+    /// The verdicts on webhooks, by which they are disabled.
     pub(crate) metrics: ringback_metrics::Config,
-    /// Who watches all of it from outside.
+    /// A customer of its own that watches all of it from outside.
     pub(crate) canary: CanaryConfig,
-    /// Logs, metrics and health.
+    /// Logs, metrics, health and traces.
     pub(crate) telemetry: ringback_telemetry::Config,
-    /// The keys that seal the secrets of webhooks.
+    /// The keys that seal the secrets of webhooks. All components need the same.
     pub(crate) secrets: Secrets,
 }
 
 /// `[log]`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct LogConfig {
-    /// Which engine carries the log.
+    /// What carries the log: `"local"` (SQLite in this process, for one machine) or `"kafka"`.
     pub(crate) engine: Engine,
     /// Settings of the local engine.
     pub(crate) local: LocalConfig,
@@ -81,7 +86,7 @@ pub(crate) struct LogConfig {
 }
 
 /// Which engine carries the log.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Engine {
     /// SQLite in this process: one machine, no Kafka.
@@ -92,10 +97,11 @@ pub(crate) enum Engine {
 }
 
 /// `[log.local]`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct LocalConfig {
-    /// The data directory.
+    /// The data directory. One process at a time uses it.
+    #[schemars(length(min = 1))]
     pub(crate) dir: PathBuf,
 }
 
@@ -108,12 +114,13 @@ impl Default for LocalConfig {
 }
 
 /// `[secrets]`: the master keys, see [`KeyRing`].
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Secrets {
     /// Id of the key that seals.
     pub(crate) primary: String,
-    /// Base64 of 32 bytes, by id. All of them open.
+    /// The keys by id: each the base64 of 32 bytes, as `openssl rand -base64 32` makes them. All of
+    /// them open. Ids given by variables are in small letters.
     #[serde(serialize_with = "ids_only")]
     pub(crate) keys: BTreeMap<String, Secret>,
 }
@@ -144,14 +151,14 @@ impl Config {
         args: &ConfigArgs,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Failure> {
-        let schema = Schema::of::<Self>();
-        let layers = Layers::read(args, environment, &schema.keys());
+        let root = Place::of::<Self>();
+        let layers = Layers::read(args, environment, &root.keys());
         let mut mistakes = layers.mistakes;
         let Merged {
             table,
             origins,
             mistakes: wrong,
-        } = Merged::of(layers.entries, &schema);
+        } = Merged::of(layers.entries, &root);
         mistakes.extend(wrong);
         let config = match Self::deserialize(toml::Value::Table(table)) {
             Ok(config) => config,
@@ -165,7 +172,7 @@ impl Config {
             mistakes.push(match origins.get(key.as_str()) {
                 Some(origin) => format!("{origin}: {key}: {problem}"),
                 // What was given elsewhere does not go with it.
-                None if schema.keys().contains(&key) => {
+                None if root.keys().contains(&key) => {
                     format!("{key}, by its default: {problem}")
                 }
                 None => format!("{key}: {problem}"),

@@ -212,7 +212,7 @@ fn demo_config(dir: &Path, verbose: bool) -> Result<Config, Failure> {
         window: Duration::from_secs(60),
         attempts: ATTEMPTS_TO_DISABLE,
         silence: Duration::from_secs(3),
-        slow_window: Duration::from_secs(3600),
+        slow_window: Duration::from_secs(1800),
         ..HealthPolicy::default()
     };
     (if verbose { "info" } else { "error" }).clone_into(&mut config.telemetry.log);

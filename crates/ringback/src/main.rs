@@ -71,6 +71,8 @@ enum Command {
     MetricsInventory(inventory::InventoryArgs),
     /// Shows the effective configuration as TOML, secrets hidden
     Config(ConfigArgs),
+    /// Every key of the configuration: name, default, meaning
+    ConfigReference(config::reference::ReferenceArgs),
     /// Tenants
     #[command(subcommand)]
     Tenant(cli::TenantCommand),
@@ -164,6 +166,7 @@ async fn run(command: Command) -> Result<(), Failure> {
             out!("{}", Config::load(&args)?);
             Ok(())
         }
+        Command::ConfigReference(args) => config::reference::run(&args),
         Command::Tenant(command) => cli::tenant(command).await,
         Command::Webhook(command) => cli::webhook(command).await,
         Command::Token(command) => cli::token(command).await,

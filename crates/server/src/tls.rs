@@ -11,6 +11,7 @@ use ringback_telemetry::{Counter, Gauge, Metrics};
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::MissedTickBehavior;
@@ -22,12 +23,15 @@ use crate::certificate::{Files, Unusable};
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
 
 /// `tls` of a server in the configuration.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsConfig {
-    /// PEM: the certificate, and its chain behind it.
+    /// PEM file with the certificate of this server, its chain behind it; with `key_file` it speaks
+    /// TLS 1.2 and 1.3, and nothing in clear. Both files are looked at every 2 s and at SIGHUP:
+    /// another certificate is used for new connections, and one that cannot be used leaves the one
+    /// of before (a warning, and `ringback_tls_reloads_total{result="failed"}`).
     pub certificate_file: Option<PathBuf>,
-    /// PEM: its private key.
+    /// PEM file with its private key.
     pub key_file: Option<PathBuf>,
 }
 

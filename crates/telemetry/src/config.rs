@@ -1,31 +1,39 @@
 //! Settings of logs, metrics and health.
 
 use ringback_core::trace::SampleRatio;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::logging;
 
 /// `[telemetry]` in the configuration.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Address of `/metrics`, `/healthz` and `/readyz`.
+    #[schemars(regex(pattern = ":[0-9]{1,5}$"))]
     pub listen: String,
-    /// What is logged: a level, or a filter such as `info,ringback_dispatcher=debug`.
+    /// What is logged on standard error: a level (`off`, `error`, `warn`, `info`, `debug`,
+    /// `trace`), or levels by module: `info,ringback_dispatcher=debug`.
     pub log: String,
-    /// How it is logged.
+    /// `"text"`, a line for people, or `"json"`, an object per line.
     pub format: Format,
     /// Where traces go.
     pub traces: Traces,
 }
 
 /// `[telemetry.traces]` in the configuration.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Traces {
-    /// A collector that speaks OTLP over HTTP; `None`: nothing is recorded.
+    /// Where traces go: the URL of a collector that speaks OTLP over HTTP (`http://127.0.0.1:4318`;
+    /// `/v1/traces` is added). Headers for it are taken from `OTEL_EXPORTER_OTLP_HEADERS`. See
+    /// [traces.md](traces.md).
+    #[schemars(regex(pattern = "^https?://"))]
     pub endpoint: Option<String>,
-    /// The share of events that are recorded of those that come without a trace of their own.
+    /// The share of events that are recorded of those that come without a trace of their own, from
+    /// 0 to 1.
+    #[schemars(range(min = 0, max = 1))]
     pub sample_ratio: f64,
 }
 
@@ -83,7 +91,7 @@ impl Config {
 }
 
 /// Form of the logs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// A line for people.

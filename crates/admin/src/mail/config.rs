@@ -4,34 +4,39 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ringback_core::mail_address::MailAddress;
-use ringback_core::time::duration_text;
+use ringback_core::time::DurationText;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How mail is sent, and to whom besides the recipients of a tenant.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MailConfig {
-    /// `host:port` of the SMTP server; empty: no mail is sent.
+    /// `host:port` of the SMTP server that takes [mail about webhooks](admin.md#mail); empty: no
+    /// mail is sent.
+    #[schemars(regex(pattern = "^(.+:[0-9]+)?$"))]
     pub server: String,
-    /// How the connection is protected.
+    /// How the connection to it is protected: `"starttls"` (insisted on), `"tls"` (from the first
+    /// byte, usually port 465) or `"none"`.
     pub tls: MailTls,
-    /// PEM file of the only authorities that its certificate may come from.
+    /// PEM file of the only authorities that its certificate may come from; none: the system's.
+    /// Read at the start.
     pub ca_file: Option<PathBuf>,
-    /// Whom the server is told that we are.
+    /// Whom it is told that we are. Not with `tls = "none"`, unless the server is on this machine.
     pub username: Option<String>,
-    /// A file that holds the password for that; read at the start.
+    /// A file that holds the password for that. Read at the start.
     pub password_file: Option<PathBuf>,
     /// The sender's address.
     pub from: String,
-    /// Who gets the notices of all tenants.
+    /// Addresses that get the notices of all tenants.
     pub operators: Vec<String>,
-    /// How long notices are gathered for one mail.
-    #[serde(with = "duration_text")]
+    /// How long notices are gathered for one mail: an address gets at most one in this time.
+    #[serde(with = "DurationText")]
     pub gather: Duration,
 }
 
 /// How a connection to an SMTP server is protected.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MailTls {
     /// In the clear until `STARTTLS`, which is insisted on.

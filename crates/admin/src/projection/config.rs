@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ringback_core::redaction::Redaction;
 use ringback_core::secret::Secret;
-use ringback_core::time::duration_text;
+use ringback_core::time::DurationText;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::postgres;
@@ -14,26 +15,39 @@ use super::postgres;
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Where attempts and parked deliveries are kept for reading.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProjectionConfig {
-    /// The database, or none: then the log itself is read.
+    /// What attempts and parked deliveries are shown from: `"sqlite"`, files of this process;
+    /// `"postgres"`, a server that all administrations share; or `"none"`, the log itself. See [the
+    /// projection](admin.md#the-projection).
     pub engine: Engine,
-    /// The directory of SQLite's files. Whoever starts it says where it is otherwise.
+    /// The directory of the files; none: `projection` in `log.local.dir`, also with Kafka. Each
+    /// `admin` needs its own, on a disk that lasts if not everything shall be read again at each
+    /// start; one without a disk uses another engine.
+    #[schemars(length(min = 1))]
     pub dir: Option<PathBuf>,
-    /// Where PostgreSQL is.
+    /// `postgresql://USER:PASSWORD@HOST/DATABASE`, with `engine = "postgres"`.
     pub url: Url,
-    /// How the way to it is protected.
+    /// How the way to PostgreSQL is protected: `"verify-full"`, by TLS, with a certificate that is
+    /// valid for the host in the URL; `"require"`, by TLS, whoever answers; `"disable"`, not at
+    /// all, for a server on the same machine or a network of its own. A server that does not speak
+    /// TLS is refused unless it is `"disable"`. Sockets
+    /// (`postgresql://USER@%2Frun%2Fpostgresql/DATABASE`) have no TLS.
     pub sslmode: SslMode,
-    /// The only authorities that its certificate may come from; otherwise the system's.
+    /// PEM file of the only authorities that its certificate may come from; none: the system's.
+    /// Read for each connection.
+    #[schemars(length(min = 1))]
     pub ca_file: Option<PathBuf>,
     /// How long it keeps what it shows.
-    #[serde(with = "duration_text")]
+    #[serde(with = "DurationText")]
     pub retention: Duration,
-    /// What is dropped as a whole when it is old.
-    #[serde(with = "duration_text")]
+    /// What is dropped as a whole when it is older than that; whole hours, at most 31d.
+    #[serde(with = "DurationText")]
     pub slice: Duration,
-    /// Attempts per second from which on successes are sampled.
+    /// Attempts per second from which on successes are only sampled. Failures are always kept, and
+    /// all are counted.
+    #[schemars(range(min = 1))]
     pub full_rate: u32,
     /// What is not kept, since it is not shown: whoever starts it hands over the administration's.
     #[serde(skip)]
@@ -41,7 +55,7 @@ pub struct ProjectionConfig {
 }
 
 /// Which database.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
     /// Files of this process.
@@ -54,7 +68,7 @@ pub enum Engine {
 }
 
 /// How the way to a server is protected, in the words of its own clients.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SslMode {
     /// Not at all.
@@ -67,7 +81,7 @@ pub enum SslMode {
 }
 
 /// The URL of a server, with its password. It never shows itself.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, JsonSchema)]
 pub struct Url(Secret);
 
 impl Url {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::time::duration_text;
+use crate::time::DurationText;
 
 /// The policy of disablement (contract R14). Two rules, either of which disables; a webhook is
 /// *failing* as soon as half of the evidence of a rule is there: half the attempts, half the times.
@@ -13,27 +14,37 @@ use crate::time::duration_text;
 ///    has been failing without a success for `silence`.
 /// 2. Few: all of at least `slow_attempts` attempts within `slow_window` failed, and it has been
 ///    failing for all of that time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HealthPolicy {
-    /// How far back the first rule looks.
-    #[serde(with = "duration_text")]
+    /// First rule: how far back it looks; at least a 30th of `metrics.policy.slow_window`.
+    #[serde(with = "DurationText")]
     pub window: Duration,
-    /// How many of the attempts must have failed, in percent.
+    /// First rule: how many of the attempts must have failed, in percent.
+    #[schemars(range(min = 51, max = 100))]
     pub failed_percent: u32,
-    /// How many attempts it takes.
+    /// First rule: how many attempts it takes.
+    #[schemars(range(min = 2))]
     pub attempts: u32,
-    /// For how long there must have been failures and no success.
-    #[serde(with = "duration_text")]
+    /// First rule: for how long there must have been failures and no success.
+    #[serde(with = "DurationText")]
     pub silence: Duration,
-    /// How far back the second rule looks.
-    #[serde(with = "duration_text")]
+    /// Second rule, for webhooks with few events: how far back it looks, and for how long they must
+    /// have been failing.
+    #[serde(with = "DurationText")]
     pub slow_window: Duration,
-    /// How many attempts it takes, all of them failed.
+    /// Second rule: how many attempts it takes, all of them failed.
+    #[schemars(range(min = 2))]
     pub slow_attempts: u32,
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// Into how many buckets the memory is divided.
+const BUCKETS: u32 = 120;
+/// Fewest buckets in `window`. What is counted is whole buckets, so that the first rule sees less than
+/// its window, up to a bucket; and half of it must still be more than one.
+const WINDOW_BUCKETS_MIN: u32 = 4;
 
 impl Default for HealthPolicy {
     fn default() -> Self {
@@ -76,6 +87,13 @@ impl HealthPolicy {
         need(self.attempts >= 2, "attempts", "use at least 2");
         need(self.slow_attempts >= 2, "slow_attempts", "use at least 2");
         need(!self.window.is_zero(), "window", "use more than 0s");
+        let in_buckets = BUCKETS / WINDOW_BUCKETS_MIN * self.window >= self.slow_window;
+        need(
+            in_buckets || self.window.is_zero(),
+            "window",
+            "use at least a 30th of slow_window: attempts are counted in steps of a 120th of that, \
+             too coarse for less",
+        );
         need(!self.silence.is_zero(), "silence", "use more than 0s");
         need(
             self.silence <= self.window,
@@ -115,7 +133,7 @@ impl HealthPolicy {
     /// How fine counts are kept: a 120th of the memory, an hour by default. Shortened policies, as
     /// in tests and in the demo, keep the same shape.
     pub(super) fn bucket(&self) -> Duration {
-        (self.memory() / 120).max(Duration::from_millis(1))
+        (self.memory() / BUCKETS).max(Duration::from_millis(1))
     }
 }
 
@@ -171,7 +189,11 @@ mod tests {
         assert_eq!(lasting(day, day + moment, day), ["silence"]);
         assert_eq!(lasting(day + moment, day, day), ["slow_window"]);
         assert!(lasting(day, day, 30 * day).is_empty());
-        assert_eq!(lasting(day, day, 30 * day + moment), ["slow_window"]);
+        assert_eq!(
+            lasting(day, day, 30 * day + moment),
+            ["window", "slow_window"]
+        );
+        assert_eq!(lasting(day - moment, moment, 30 * day), ["window"]);
         assert_eq!(lasting(Duration::ZERO, moment, day), ["window", "silence"]);
     }
 

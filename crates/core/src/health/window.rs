@@ -310,6 +310,33 @@ mod tests {
         }
     }
 
+    /// Whenever it begins to fail: counts are kept by the hour, which four hours are enough for.
+    #[test]
+    fn the_shortest_window_that_a_policy_takes_disables() {
+        let policy = HealthPolicy {
+            window: Duration::from_secs(4 * 3600),
+            silence: Duration::from_secs(3600),
+            slow_window: Duration::from_secs(120 * 3600),
+            ..HealthPolicy::default()
+        };
+        assert!(policy.problems().is_empty());
+        for begins in 0..60 {
+            let mut window = Window::new(0);
+            // 50 attempts in three hours: those that a window of four surely has.
+            let disabled = (0..100)
+                .map(|n| hours(f64::from(begins) / 60.0 + f64::from(n) * 0.06))
+                .find(|at| {
+                    window.count(false, *at, &policy);
+                    window.decide(&policy, *at).state == State::Disabled
+                });
+            let after = disabled.map(|at| at.since(hours(f64::from(begins) / 60.0)));
+            assert!(
+                after.is_some_and(|after| after <= policy.window),
+                "{begins}: {after:?}"
+            );
+        }
+    }
+
     #[test]
     fn short_policies_have_the_same_shape() {
         let policy = HealthPolicy {

@@ -10,6 +10,7 @@ mod text;
 
 use std::borrow::Cow;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Attempt, HeaderLines};
@@ -32,17 +33,21 @@ const OURS: [&str; 5] = [
 ];
 
 /// What is configured.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rules {
-    /// Members of JSON objects whose values are hidden, at any depth: a name, or names from the outer
-    /// to the inner one with `/` between them.
+    /// Members of JSON whose values are not shown, at any depth, in events' data and in what
+    /// receivers answer: `"caller"`, or with the members around it `"caller/number"`. See [personal
+    /// data](personal-data.md#what-is-not-shown).
+    #[schemars(length(max = RULES_MAX))]
     pub fields: Vec<String>,
-    /// Headers whose values are hidden.
+    /// Headers of requests and responses whose values are not shown.
+    #[schemars(length(max = RULES_MAX))]
     pub headers: Vec<String>,
-    /// How many of the last digits of telephone numbers are shown; none: all of them.
+    /// Show no more than this many of the last digits of telephone numbers, at most 6; none: all.
+    #[schemars(range(max = DIGITS_MAX))]
     pub numbers: Option<u8>,
-    /// Hides the bodies of responses as a whole.
+    /// Do not show what receivers answer but for status and headers.
     pub responses: bool,
 }
 

@@ -8,6 +8,8 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use ringback_core::log::{AppenderOptions, LogError};
+use ringback_core::secret::Secret;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::context::Plain;
@@ -16,25 +18,29 @@ use super::security::{Mechanism, Sasl, Security, SecurityProtocol, Tls};
 use super::statistics;
 
 /// Settings of the Kafka engine (`[log.kafka]` in the configuration).
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct KafkaConfig {
-    /// Brokers to ask first, `host:port,host:port`.
+    /// The brokers to ask first, separated by commas.
+    #[schemars(regex(pattern = r"^[^,]+:[0-9]+\s*(,[^,]+:[0-9]+\s*)*$"))]
     pub bootstrap: String,
-    /// How this process names itself to the brokers (`client.id`); appears in their logs and quotas.
+    /// How this process names itself to the brokers; appears in their logs and quotas.
     pub client_id: String,
-    /// Goes before the name of every consumer group and before the `transactional.id`. Two
-    /// installations on one cluster need different ones.
+    /// Goes before the name of every consumer group and the `transactional.id`. Two installations
+    /// on one cluster need different ones.
     pub group_prefix: String,
-    /// How connections to the brokers are protected.
+    /// How connections are protected: `"plaintext"`, `"ssl"` (TLS), `"sasl_ssl"` (user or token
+    /// within TLS) or `"sasl_plaintext"`. See [kafka.md](kafka.md).
     pub security_protocol: SecurityProtocol,
     /// Certificates.
     pub tls: Tls,
     /// Who we are.
     pub sasl: Sasl,
-    /// Further librdkafka properties (`group.protocol`, `socket.timeout.ms`, …), passed on as they
-    /// are. Their values may be secret and are never shown.
+    /// Further librdkafka properties by name, such as `"group.protocol" = "consumer"`. In variables
+    /// `_` stands for a dot: `RINGBACK_LOG__KAFKA__PROPERTIES__GROUP_PROTOCOL`. Refused are those
+    /// that the delivery promises depend on, and those with a key of their own.
     #[serde(serialize_with = "names_only")]
+    #[schemars(with = "BTreeMap<String, Secret>")]
     pub properties: BTreeMap<String, String>,
 }
 

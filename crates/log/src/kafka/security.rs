@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use rdkafka::ClientConfig;
 use ringback_core::secret::{Secret, serialize_hidden};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::oauth;
 use crate::secret_file;
 
 /// How connections to the brokers are protected.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SecurityProtocol {
     /// Neither encrypted nor authenticated: for one machine, and closed networks.
@@ -47,16 +48,16 @@ impl SecurityProtocol {
 }
 
 /// `[log.kafka.tls]`.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
-    /// PEM file of the authorities that may sign the brokers' certificates; otherwise the system's.
+    /// PEM file of the authorities that may sign the brokers' certificates; none: the system's.
     pub ca: Option<PathBuf>,
     /// PEM file of our own certificate and its chain, for brokers that ask for one.
     pub certificate: Option<PathBuf>,
-    /// PEM file of the key of our certificate.
+    /// PEM file of its key.
     pub key: Option<PathBuf>,
-    /// What the key is encrypted with, if it is.
+    /// What that key is encrypted with, if it is.
     #[serde(
         serialize_with = "serialize_hidden",
         skip_serializing_if = "Option::is_none"
@@ -65,7 +66,7 @@ pub struct Tls {
 }
 
 /// How we prove who we are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mechanism {
     /// User and password, as they are: only within TLS.
@@ -92,22 +93,23 @@ impl Mechanism {
 }
 
 /// `[log.kafka.sasl]`.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sasl {
-    /// Which mechanism.
+    /// `"plain"`, `"scram-sha-256"`, `"scram-sha-512"` or `"oauthbearer"`.
     pub mechanism: Option<Mechanism>,
     /// The user.
     pub username: Option<String>,
-    /// The password.
+    /// The user's password.
     #[serde(
         serialize_with = "serialize_hidden",
         skip_serializing_if = "Option::is_none"
     )]
     pub password: Option<Secret>,
-    /// A file that holds the password instead; read when the log is opened.
+    /// A file that holds the password instead; read at the start.
     pub password_file: Option<PathBuf>,
-    /// A file that holds the token; read again whenever a new one is needed.
+    /// For `"oauthbearer"`, a file that holds the token (JWT); read again whenever a new one is
+    /// needed.
     pub token_file: Option<PathBuf>,
 }
 

@@ -7,6 +7,7 @@ mod fields;
 use std::collections::BTreeMap;
 
 use ringback_core::event::{Source, TenantId, derive_id};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ use fields::{Field, parse_time};
 
 /// A mapping as it is written in a mapping file or under `[ingest.raw.mapping]`. Fields are dotted
 /// paths (`call.id`) or JSON pointers (`/call/id`).
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MappingConfig {
     /// Event type of every record.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ringback_core::event::TenantId;
 use ringback_core::secret::{Secret, serialize_hidden};
-use ringback_core::time::duration_text;
+use ringback_core::time::DurationText;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -14,38 +15,47 @@ const EVERY: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(60);
 
 /// Settings of the canary.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct CanaryConfig {
-    /// Whether `ringback up` runs it; `ringback canary` does anyhow.
+    /// Whether `ringback up` runs it too.
     pub(crate) enabled: bool,
-    /// Where it reaches the administration; `None`: that of its own process, or of this machine.
+    /// Where it reaches the administration; none: that of its own process, and of `ringback canary`
+    /// `http://127.0.0.1:8081`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^https?://"))]
     pub(crate) admin_url: Option<String>,
-    /// Where it reaches the ingest, likewise.
+    /// Where it reaches the ingest; none: that of its own process, and of `ringback canary`
+    /// `http://127.0.0.1:8080`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^https?://"))]
     pub(crate) ingest_url: Option<String>,
     /// Address of its receiver.
+    #[schemars(regex(pattern = ":[0-9]{1,5}$"))]
     pub(crate) listen: String,
-    /// Where dispatchers reach that; `None`: there.
+    /// Where dispatchers reach that receiver, best the way they reach any customer's; none:
+    /// `canary.listen`. A private address has to be opened by `dispatcher.allow_networks`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^https?://"))]
     pub(crate) url: Option<String>,
-    /// How often it sends an event of each family.
-    #[serde(with = "duration_text")]
+    /// How often it sends an event of each family; 100ms to 1m.
+    #[serde(with = "DurationText")]
     pub(crate) every: Duration,
-    /// Its tenant, which nobody else uses.
+    /// Its tenant, which it makes. Each canary needs one of its own.
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9._-]{0,63}$"))]
     pub(crate) tenant: String,
-    /// What it gets into the administration with: the operator's token, or one of its tenant with the
-    /// scope `write`. Without it, the operator's of `[admin]`.
+    /// What it gets into the administration with: the operator's token; or one of its tenant with
+    /// the scope `write`, and then an operator adds the tenant. None: `admin.operator_token`.
     #[serde(
         serialize_with = "serialize_hidden",
         skip_serializing_if = "Option::is_none"
     )]
     pub(crate) token: Option<Secret>,
-    /// A file that holds it instead, read whenever it is needed.
+    /// A file that holds it instead; read whenever it is needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) token_file: Option<PathBuf>,
-    /// PEM file of the only authorities that certificates of administration and ingest may come from.
+    /// PEM file of the only authorities that the certificates of administration and ingest may come
+    /// from; none: the system's. Read at the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ca_file: Option<PathBuf>,
 }

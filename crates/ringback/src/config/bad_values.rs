@@ -5,19 +5,19 @@
 //! reported. A key that no block is about fails the test, as a message that changes does.
 
 use super::Config;
-use super::schema::Schema;
+use super::keys::Place;
 use super::tests::given;
 
 const TABLE: &str = include_str!("bad_values.txt");
 
 /// Lines of a file, the last of which is bad, and what is said of it.
-struct Block {
-    lines: Vec<&'static str>,
+pub(super) struct Block {
+    pub(super) lines: Vec<&'static str>,
     said: Vec<&'static str>,
 }
 
 impl Block {
-    fn all() -> impl Iterator<Item = Self> {
+    pub(super) fn all() -> impl Iterator<Item = Self> {
         TABLE.trim_end().split("\n\n").map(|block| {
             let (said, lines) = block.lines().partition(|line| line.starts_with("> "));
             let said = Vec::into_iter(said).map(|line: &str| &line[2..]).collect();
@@ -51,7 +51,7 @@ fn of_every_bad_value_is_said_what_is_wrong_with_it() {
 #[test]
 fn every_key_has_a_bad_value() {
     let tried: Vec<_> = Block::all().map(|block| block.bad().0).collect();
-    let keys = Schema::of::<Config>().keys().into_iter();
+    let keys = Place::of::<Config>().keys().into_iter();
     let untried: Vec<_> = keys.filter(|key| !tried.contains(&key.as_str())).collect();
     assert!(untried.is_empty(), "bad_values.txt has no {untried:?}");
 }

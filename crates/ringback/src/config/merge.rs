@@ -1,32 +1,24 @@
 //! Puts the layers together, key by key; says what is wrong with each key by itself.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::LazyLock;
 
 use serde::Deserialize as _;
 use toml::{Table, Value};
 
-use crate::config::Config;
-use crate::config::schema::Schema;
+use crate::config::keys::Place;
 use crate::config::source::{Entry, Given, Origin};
+use crate::config::{Config, schema};
 
 /// What stands for a secret wherever configuration is shown.
 pub(super) const HIDDEN: &str = "(hidden)";
 
 /// Values that are never shown, nor repeated in a message; `*` is any one name.
-const SECRET: [&[&str]; 8] = [
-    &["admin", "operator_token"],
-    &["admin", "projection", "url"],
-    &["canary", "token"],
-    &["dispatcher", "proxy_password"],
-    &["log", "kafka", "sasl", "password"],
-    &["log", "kafka", "tls", "key_password"],
-    &["log", "kafka", "properties", "*"],
-    &["secrets", "keys", "*"],
-];
+static SECRET: LazyLock<Vec<Vec<String>>> = LazyLock::new(|| schema::secrets(&schema::document()));
 
 fn is_secret(path: &[String]) -> bool {
     SECRET.iter().any(|secret| {
-        let same = |(part, given): (&&str, &String)| *part == "*" || part == given;
+        let same = |(part, given): (&String, &String)| part == "*" || part == given;
         // Too deep a path holds one as well: it was meant for the secret, and misspelt.
         path.len() >= secret.len() && secret.iter().zip(path).all(same)
     })
@@ -43,13 +35,13 @@ pub(super) struct Merged {
 
 impl Merged {
     /// Later entries win over earlier ones. Mistakes stay out of the table.
-    pub(super) fn of(entries: Vec<Entry>, schema: &Schema) -> Self {
+    pub(super) fn of(entries: Vec<Entry>, root: &Place) -> Self {
         let mut merged = Self::default();
-        let known = schema.keys();
+        let known = root.keys();
         // A misspelt section is one mistake, however many keys it has.
         let mut reported = HashSet::new();
         for entry in entries {
-            match place(&entry, schema, &known) {
+            match path_of(&entry, root, &known) {
                 Ok(path) => merged.put(path, entry),
                 Err((wrong, problem)) => {
                     let file = match &entry.origin {
@@ -82,18 +74,14 @@ impl Merged {
     }
 }
 
-/// The path of an entry as the schema has it, or the part of it that is wrong and why.
-fn place(
-    entry: &Entry,
-    schema: &Schema,
-    known: &[String],
-) -> Result<Vec<String>, (String, String)> {
-    let mut below = schema;
+/// The path of an entry as the types have it, or the part of it that is wrong and why.
+fn path_of(entry: &Entry, root: &Place, known: &[String]) -> Result<Vec<String>, (String, String)> {
+    let mut below = root;
     for (depth, part) in entry.path.iter().enumerate() {
         let so_far = entry.path[..=depth].join(".");
         match below {
-            Schema::Section(keys) => match keys.get(part.as_str()) {
-                Some(schema) => below = schema,
+            Place::Section(keys) => match keys.iter().find(|(key, _)| key == part) {
+                Some((_, place)) => below = place,
                 None => {
                     let problem = match nearest(&so_far, &entry.path.join("."), known) {
                         Some(near) => format!("there is no such key; did you mean {near}?"),
@@ -103,12 +91,12 @@ fn place(
                 }
             },
             // The user's own names may have dots, quoted or not.
-            Schema::Open => {
+            Place::Open => {
                 let mut path = entry.path[..depth].to_vec();
                 path.push(entry.path[depth..].join("."));
                 return Ok(path);
             }
-            Schema::Value => {
+            Place::Value => {
                 let value = entry.path[..depth].join(".");
                 return Err((so_far, format!("{value} is a value, not a section")));
             }
@@ -116,9 +104,12 @@ fn place(
     }
     let is_table = matches!(&entry.given, Given::Value(Value::Table(_)));
     match below {
-        Schema::Section(keys) if !is_table => {
+        Place::Section(keys) if !is_table => {
             let path = entry.path.join(".");
-            let keys: Vec<_> = keys.keys().map(|key| format!("{path}.{key}")).collect();
+            let keys: Vec<_> = keys
+                .iter()
+                .map(|(key, _)| format!("{path}.{key}"))
+                .collect();
             let problem = format!("is a section; its keys are {}", keys.join(", "));
             Err((path, problem))
         }
@@ -209,7 +200,7 @@ fn insert(table: &mut Table, path: &[String], value: Value) {
         let below = table
             .entry(part.clone())
             .or_insert_with(|| Value::Table(Table::new()));
-        // Paths follow the schema, in which a value is never a section.
+        // Paths follow the types, in which a value is never a section.
         let Value::Table(next) = below else { return };
         table = next;
     }
@@ -241,17 +232,17 @@ fn nearest<'a>(wrong: &str, whole: &str, known: &'a [String]) -> Option<&'a str>
 
 /// Replaces the values of secrets that are set.
 pub(super) fn hide_secrets(table: &mut Table) {
-    for secret in SECRET {
+    for secret in SECRET.iter() {
         hide(table, secret);
     }
 }
 
-fn hide(table: &mut Table, path: &[&str]) {
+fn hide(table: &mut Table, path: &[String]) {
     let Some((first, rest)) = path.split_first() else {
         return;
     };
     for (name, value) in table.iter_mut() {
-        if *first != "*" && first != name {
+        if first != "*" && first != name {
             continue;
         }
         match value {
