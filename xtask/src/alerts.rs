@@ -1,4 +1,4 @@
-//! The command `alerts`: a real Prometheus and a real Alertmanager see each alert fire on a fault, and
+//! The step `alerts`: a real Prometheus and a real Alertmanager see each alert fire on a fault, and
 //! resolved once that is mended. Kafka is fetched, Prometheus and Alertmanager are Debian's.
 
 use std::path::Path;

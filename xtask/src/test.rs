@@ -1,9 +1,11 @@
 //! Everything that must hold, cheapest first.
 
 use crate::step::{self, Steps, cargo, command, run_tests};
-use crate::{USAGE, book, deploy, image, mutants, portal, sim, target, tidy, tools};
+use crate::{
+    USAGE, alerts, book, deploy, image, kube, mutants, portal, sim, target, tidy, tools,
+};
 
-const STEPS: [&str; 21] = [
+const STEPS: [&str; 23] = [
     "tools",
     "fmt",
     "tidy",
@@ -25,6 +27,8 @@ const STEPS: [&str; 21] = [
     "deploy",
     "sim",
     "demo",
+    "alerts",
+    "kube",
 ];
 
 /// A demo takes about a minute; one that hangs is ended after these seconds.
@@ -126,6 +130,8 @@ fn run_all(skipped: Vec<String>, in_ci: bool) -> Result<(), String> {
         let args = [DEMO_SECONDS_MAX, &ringback.to_string_lossy(), "demo"];
         step::run(&mut command("timeout", &args))
     })?;
+    steps.run("alerts", |_| alerts::test(&ringback))?;
+    steps.run("kube", |_| kube::test(&ringback))?;
     steps.summarise(None);
     Ok(())
 }
