@@ -1,9 +1,7 @@
 //! Everything that must hold, cheapest first.
 
 use crate::step::{self, Steps, cargo, command, run_tests};
-use crate::{
-    USAGE, alerts, book, deploy, image, kube, mutants, portal, sim, target, tidy, tools,
-};
+use crate::{USAGE, alerts, book, deploy, image, kube, mutants, portal, sim, target, tidy, tools};
 
 const STEPS: [&str; 23] = [
     "tools",
