@@ -15,6 +15,7 @@ use ringback_core::schedule::Schedule;
 use ringback_core::secret::KeyRing;
 use ringback_core::target::Reach;
 use ringback_core::time::Timestamp;
+use ringback_core::topics::group;
 use ringback_dispatcher::{Config, Environment, Stepped};
 use ringback_log::directory::LiveDirectory;
 use ringback_log::sim::{Sim, SimLog};
@@ -65,7 +66,7 @@ pub(super) struct Machine {
     /// It is leaving, until then.
     pub(super) draining: Option<Timestamp>,
     follow: Wake,
-    groups: [Wake; 3],
+    groups: [Wake; group::DISPATCHER.len()],
 }
 
 /// What all dispatchers are started with.
@@ -114,7 +115,7 @@ impl Machine {
             stands: false,
             draining: None,
             follow: Wake::default(),
-            groups: [Wake::default(); 3],
+            groups: [Wake::default(); group::DISPATCHER.len()],
         }
     }
 

@@ -204,7 +204,7 @@ impl World {
         let order = self.dice.roll(24) as usize;
         for turn in 0..count {
             let at = (turn + order) % count;
-            self.machines[at].turn(&self.sim, order / 3);
+            self.machines[at].turn(&self.sim, order / 4);
         }
         if let Some(folder) = &mut self.folder {
             folder.host.run_until(self.sim.clock().now());
