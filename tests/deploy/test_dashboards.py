@@ -8,22 +8,17 @@ import json
 import math
 import os
 import re
-import socket
 import subprocess
 import tempfile
-import time
 import unittest
-import urllib.error
 import urllib.parse
-import urllib.request
 from pathlib import Path
 
 from boards import ROOT, as_asked, panels
+from live import PATIENCE, eventually, free_pair, free_port, get
 
 RINGBACK = os.environ["RINGBACK"]
 KAFKA = os.environ.get("KAFKA")
-# For everything that is waited for; a busy machine is slow.
-PATIENCE = 120
 # The status of commands that may work later.
 TRY_AGAIN = 75
 
@@ -83,45 +78,6 @@ scrape_configs:
   - job_name: ringback
     static_configs: [{{targets: ["{target}", "{canary}"]}}]
 """
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def free_pair():
-    """A free port whose next one is free, too: Kafka listens there to itself."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
-
-
-def get(url):
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return answer.read().decode()
-
-
-def eventually(what, look):
-    """Waits until `look` returns something; its last complaint is told."""
-    deadline = time.monotonic() + PATIENCE
-    complaint = None
-    while time.monotonic() < deadline:
-        try:
-            found = look()
-            if found:
-                return found
-        except (OSError, urllib.error.URLError, AssertionError) as error:
-            complaint = error
-        time.sleep(0.3)
-    raise AssertionError(f"not within {PATIENCE} s: {what}: {complaint}")
 
 
 class Pipeline:
