@@ -20,8 +20,8 @@ def panels():
                 yield name, panel, target
 
 
-def as_asked(query, job=".*", time="30s"):
+def as_asked(query, job=".*", time="30s", rate="10s"):
     """With Grafana's variables filled in."""
-    for name, value in [("$__rate_interval", "10s"), ("$__range", time), ("$job", job)]:
+    for name, value in [("$__rate_interval", rate), ("$__range", time), ("$job", job)]:
         query = query.replace(name, value)
     return query

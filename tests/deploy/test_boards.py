@@ -21,9 +21,10 @@ LOST = 'ringback_records_lost_total{job="a",instance="%s"}'
 OLDEST = 'ringback_oldest_waiting_seconds{job="%s",group="dispatcher.events.cdr",instance="a"}'
 ATTEMPTS = 'ringback_attempts_total{job="a",instance="a",outcome="%s"}'
 ACCEPTED = 'ringback_events_accepted_total{job="a",instance="%s",family="cdr"}'
+REQUESTS = 'ringback_http_requests_total{job="a",instance="a",server="ingest",status="%s"}'
 VIOLATED = 'ringback_invariant_violations_total{job="a",instance="%s",invariant="DL1"}'
-# Of the overview, asked after two hours for the last: what happens, the panel, series (promtool's
-# notation, a sample a minute), and what the box says; None: that there is nobody to tell.
+# Of the overview, asked after two hours for the last: what happens, the panel (and which of its queries),
+# series (promtool's notation, a sample a minute), and what it says; None: that there is nobody to tell.
 CASES = [
     ("a dispatcher finds a loss", 31, {LOST % "a": "0x90 7x40", OWNED % "a": "9x130"}, 7),
     # Before its first sample, so no increase shows it.
@@ -32,6 +33,8 @@ CASES = [
     ("it is gone since", 31, {LOST % "b": "_x80 900x9 _x40", OWNED % "b": "_x80 9x9 _x40"}, 900),
     ("it begins anew under its name", 31, {LOST % "a": "900x80 0x20 5x30", OWNED % "a": "9x130"}, 5),
     ("what was lost before is over", 31, {LOST % "a": "900x130", OWNED % "a": "9x130"}, 0),
+    ("statistics are lost", 31, {LOST.replace('"a"', '"a",topic="attempts"', 1) % "a": "0x90 7x40", OWNED % "a": "9x130"}, 0),
+    ("events are lost", 31, {LOST.replace('"a"', '"a",topic="events.cdr"', 1) % "a": "_x90 7x40", OWNED % "a": "9x130"}, 7),
     ("nothing is lost", 31, {LOST % "a": "0x130", OWNED % "a": "9x130"}, 0),
     ("nobody is there to tell", 31, {LOST % "a": "0x90 _x40", OWNED % "a": "9x90 _x40"}, None),
     ("an invariant is violated", 35, {VIOLATED % "a": "0x90 2x40", OWNED % "a": "9x130"}, 2),
@@ -47,6 +50,8 @@ CASES = [
     ("all attempts succeed", 33, {ATTEMPTS % "2xx": "0+60x130"}, 0),
     ("half of them fail", 33, {ATTEMPTS % "2xx": "0+60x130", ATTEMPTS % "5xx": "0+30x130", ATTEMPTS % "dns": "0+30x130"}, 0.5),
     ("none was made", 33, {ATTEMPTS % "2xx": "60x90 _x40"}, None),
+    ("no request to the ingest fails", (12, 1), {REQUESTS % "202": "0+60x130"}, 0),
+    ("a quarter of them fails for our own faults", (12, 1), {REQUESTS % "202": "0+45x130", REQUESTS % "503": "0+15x130"}, 0.25),
     ("events come in", 3, {ACCEPTED % "a": "0x59 0+10x70"}, 600),
     # With labels, a counter begins with what it has counted at the first scrape.
     ("another replica has taken some before its first scrape", 3, {ACCEPTED % "a": "0x130", ACCEPTED % "b": "_x100 500x30"}, 500),
@@ -57,7 +62,11 @@ CASES = [
 
 class Arithmetic(unittest.TestCase):
     def test_the_overview_says_what_happens(self):
-        asked = {panel["id"]: panel["targets"][0]["expr"] for panel in dashboards()["overview"]["panels"] if "targets" in panel}
+        asked = {}
+        for panel in dashboards()["overview"]["panels"]:
+            exprs = [target["expr"] for target in panel.get("targets", [])]
+            asked |= {(panel["id"], number): expr for number, expr in enumerate(exprs)}
+            asked |= {panel["id"]: expr for expr in exprs[:1]}
         tests = [self.unit(asked[panel], series, said) for _, panel, series, said in CASES]
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
             yaml.safe_dump({"evaluation_interval": "1m", "tests": tests}, file, width=10_000)
@@ -68,7 +77,7 @@ class Arithmetic(unittest.TestCase):
     def unit(self, query, series, said):
         """A test of promtool, in hundredths: it compares digit by digit, and one of these is a share."""
         samples = [] if said is None else [{"labels": "{}", "value": 100 * said}]
-        rounded = f"round(100 * ({as_asked(query, job='a', time='1h')}))"
+        rounded = f"round(100 * ({as_asked(query, job='a', time='1h', rate='5m')}))"
         return {
             "interval": "1m",
             "input_series": [{"series": of, "values": values} for of, values in series.items()],

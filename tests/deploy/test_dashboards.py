@@ -24,7 +24,8 @@ TRY_AGAIN = 75
 
 # Webhooks and how their receivers answer: together they take every way that a delivery can end.
 WEBHOOKS = {
-    "good": [],
+    # So slow that something is in flight whenever Prometheus looks.
+    "good": ["--delay", "300ms"],
     "broken": ["--status", "503"],
     "gone": ["--status", "404"],
     "limited": [],
@@ -57,6 +58,8 @@ QUIET = [
     "ringback_commit_failures_total",
     "ringback_config_records_unreadable",
     "ringback_invariant_violations_total",
+    "ringback_kafka_connections_total",
+    "ringback_kafka_records_queued",
     "ringback_kafka_throttled_seconds",
     "ringback_lanes_saturated",
     "ringback_partitions{",
