@@ -1,6 +1,6 @@
 //! The step `deploy`: the Helm chart, alert rules, dashboards and units, with the programs that judge
-//! them. Helm is the machine's, a kit's for clusters in tests, or built by Go; the rest comes from PyPI and
-//! Debian's packages.
+//! them. Helm is the machine's, a kit's for clusters in tests, or built by Go; Kafka comes from Maven, the
+//! rest from PyPI and Debian's packages.
 
 use std::ffi::OsString;
 use std::fs;
