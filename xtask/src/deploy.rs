@@ -1,6 +1,6 @@
 //! The step `deploy`: the Helm chart, alert rules, dashboards and units, with the programs that judge
-//! them. Helm is the machine's, a kit's for clusters in tests, or built by Go; the rest comes from PyPI and
-//! Debian's packages.
+//! them. Helm is the machine's, a kit's for clusters in tests, or built by Go; Kafka comes from Maven, the
+//! rest from PyPI and Debian's packages.
 
 use std::ffi::OsString;
 use std::fs;
@@ -43,6 +43,11 @@ pub(crate) fn test(ringback: &Path, in_ci: bool) -> Result<(), String> {
         .env("PATH", path_with(&prometheus()?)?)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("RINGBACK", ringback);
+    match kafka() {
+        Ok(kafka) => _ = tests.env("KAFKA", kafka),
+        Err(error) if in_ci => return Err(error),
+        Err(error) => println!("skipped: the panels about Kafka: {error}"),
+    }
     if let Some(helm) = helm {
         tests.env("HELM", helm);
     }
@@ -148,6 +153,13 @@ fn prometheus() -> Result<PathBuf, String> {
             .stderr(Stdio::inherit()),
     )?;
     Ok(PathBuf::from(dir.trim()))
+}
+
+/// The program that runs Kafka, which is fetched.
+fn kafka() -> Result<PathBuf, String> {
+    let tests = ["--locked", "--package", "ringback-tests", "--bin", "kafka"];
+    run(cargo(&["run"]).args(tests).args(["--", "prepare"]))?;
+    Ok(target().join("debug/kafka"))
 }
 
 /// This process's `PATH` behind another folder.

@@ -5,16 +5,16 @@
     reason = "a command line tool"
 )]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ringback_tests::kafka::{self, KafkaOptions, KafkaServer};
 
 const USAGE: &str = "usage:
   kafka prepare               installs Java and Maven where possible, and fetches Kafka
-  kafka run [--port N] [--perf]
+  kafka run [--port N] [--perf] [--dir D]
                               runs a broker on 127.0.0.1:N (default 9092) until Ctrl-C;
-                              its data stays in target/kafka-run-N";
+                              its data stays in D (default target/kafka-run-N)";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -44,12 +44,16 @@ fn prepare() -> kafka::Result<()> {
 }
 
 fn run(mut args: &[&str]) -> kafka::Result<()> {
-    let (mut port, mut perf) = (9092, false);
+    let (mut port, mut perf, mut dir) = (9092, false, None);
     loop {
         args = match args {
             [] => break,
             ["--perf", rest @ ..] => {
                 perf = true;
+                rest
+            }
+            ["--dir", path, rest @ ..] => {
+                dir = Some(PathBuf::from(path));
                 rest
             }
             ["--port", number, rest @ ..] => {
@@ -64,7 +68,7 @@ fn run(mut args: &[&str]) -> kafka::Result<()> {
     let options = KafkaOptions {
         port: Some(port),
         perf,
-        dir: Some(target.join(format!("kafka-run-{port}"))),
+        dir: Some(dir.unwrap_or_else(|| target.join(format!("kafka-run-{port}")))),
         ..KafkaOptions::default()
     };
     let mut server = KafkaServer::start_with(&options)?;
