@@ -30,9 +30,11 @@ def helm(*args, values="minimal", over=None):
     return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
 
 
-def template(values="minimal", over=None, crds=True, kubernetes="1.34"):
-    """What `helm template` says."""
+def template(values="minimal", over=None, crds=True, kubernetes="1.34", kubeconfig=None):
+    """What `helm template` says; with a kubeconfig, templates look up what that cluster has."""
     args = ["template", "rb", str(CHART), "--namespace", "voice", "--kube-version", f"{kubernetes}.0"]
+    if kubeconfig:
+        args += ["--dry-run=server", "--kubeconfig", str(kubeconfig)]
     if crds:
         args += ["--api-versions", "monitoring.coreos.com/v1"]
     return helm(*args, values=values, over=over)

@@ -1,5 +1,6 @@
 """The objects that the chart makes: pods, and what finds, scales, watches and feeds them."""
 
+import copy
 import json
 import re
 import unittest
@@ -21,6 +22,7 @@ from chart import (
     variables,
     workloads,
 )
+from cluster import cluster
 
 
 class Pods(unittest.TestCase):
@@ -252,6 +254,46 @@ class Wiring(unittest.TestCase):
         scaled = one(tokens, "ScaledObject", "dispatcher")["spec"]
         self.assertEqual(scaled["scaleTargetRef"]["name"], dispatcher["metadata"]["name"])
         self.assertEqual(one(tokens, "Deployment", "producer")["spec"]["replicas"], 2)
+
+    def test_what_an_autoscaler_chose_is_left_alone(self):
+        """Helm removes what the last manifest had and the next has not, and then it is 1."""
+        on = {
+            "dispatcher": {"autoscaling": {"enabled": True}},
+            "producer": {"autoscaling": {"enabled": True}},
+        }
+        first = one(rendered(over=on), "Deployment", "dispatcher")
+        self.assertNotIn("replicas", first["spec"])
+        self.assertEqual(first["metadata"]["annotations"], {"ringback/replicas": "autoscaler"})
+        # Scaled since: nothing is said of it, so that going back to this release says nothing of it either.
+        scaled = copy.deepcopy(first)
+        scaled["spec"]["replicas"] = 5
+        with cluster([scaled]) as kubeconfig:
+            next = one(rendered(over=on, kubeconfig=kubeconfig), "Deployment", "dispatcher")
+            off = one(rendered(kubeconfig=kubeconfig), "Deployment", "dispatcher")
+        self.assertEqual(next, first)
+        self.assertEqual(off["spec"]["replicas"], 2)
+        self.assertNotIn("annotations", off["metadata"])
+        # Switched on later, or by a chart that did not leave the mark: the last manifest has a number.
+        numbered = copy.deepcopy(off)
+        numbered["spec"]["replicas"] = 5
+        with cluster([numbered]) as kubeconfig:
+            found = rendered(over=on, kubeconfig=kubeconfig)
+        later = one(found, "Deployment", "dispatcher")
+        self.assertEqual(later["spec"]["replicas"], 5)
+        self.assertNotIn("annotations", later["metadata"])
+        self.assertNotIn("replicas", one(found, "Deployment", "producer")["spec"])
+        # KEDA's and those of static members likewise.
+        for replicas, annotations in [(None, {"ringback/replicas": "autoscaler"}), (7, {})]:
+            live = copy.deepcopy(one(objects("token"), "StatefulSet", "dispatcher"))
+            live["spec"]["replicas"] = 7
+            live["metadata"]["annotations"] = annotations
+            with cluster([live]) as kubeconfig:
+                found = one(rendered("token", kubeconfig=kubeconfig), "StatefulSet", "dispatcher")
+            self.assertEqual(found["spec"].get("replicas"), replicas)
+
+    def test_none_are_as_many_as_any(self):
+        found = one(rendered(over={"dispatcher": {"replicas": 0}}), "Deployment", "dispatcher")
+        self.assertEqual(found["spec"]["replicas"], 0)
 
     def test_lag_and_age_scale(self):
         scaled = one(objects("certificates"), "ScaledObject", "dispatcher")["spec"]["triggers"]

@@ -18,6 +18,30 @@ drain, five seconds for what is not acknowledged and for the last commit, and so
 {{- end -}}
 {{- end -}}
 
+{{/*
+How many pods a workload has, or "autoscaler" if its manifest leaves that to an autoscaler: {root, component}.
+
+Left out is best: neither an upgrade nor a rollback touches then what the autoscaler has chosen. But Helm
+takes a field out of the live object that was in the last manifest and is not in the next, and without it
+Kubernetes says 1. So it is left out from the installation on or not at all: who switches autoscaling on
+later, or did so with a chart that does not leave the mark, keeps in each upgrade the number that is there.
+*/}}
+{{- define "ringback.scaling" -}}
+{{- $values := index .root.Values .component -}}
+{{- $static := eq (default "dynamic" $values.membership) "static" -}}
+{{- $scaled := or (dig "autoscaling" "enabled" false $values) (dig "keda" "enabled" false $values) -}}
+{{- $count := ternary $values.replicas 1 (hasKey $values "replicas") | int -}}
+{{- if $scaled -}}
+{{- $count = "autoscaler" -}}
+{{- with lookup "apps/v1" (ternary "StatefulSet" "Deployment" $static) .root.Release.Namespace (include "ringback.name" .) -}}
+{{- if ne (dig "metadata" "annotations" "ringback/replicas" "" .) "autoscaler" -}}
+{{- $count = int .spec.replicas -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $count -}}
+{{- end -}}
+
 {{- define "ringback.securityContext" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
