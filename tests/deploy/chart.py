@@ -80,10 +80,14 @@ def container(workload):
     return only
 
 
-def variables(workload):
-    """The environment as Kubernetes makes it."""
+def variables(workload, without=None):
+    """The environment as Kubernetes makes it, where there is no Secret of a name."""
     made = {}
     for entry in container(workload)["env"]:
+        source = entry.get("valueFrom", {}).get("secretKeyRef", {})
+        if without and source.get("name") == without:
+            assert source["optional"], entry
+            continue
         if "value" in entry:
             text = entry["value"].replace("$$", "\0")
             text = re.sub(r"\$\((\w+)\)", lambda name: made.get(name[1], name[0]), text)

@@ -286,20 +286,62 @@ class Configuration(unittest.TestCase):
         self.assertEqual(done.returncode, 64)
         self.assertIn("RINGBACK_TOPICS__RETENTION: topics.retention: use at least", done.stderr)
 
+    def test_a_forgotten_secret_is_named_by_the_program(self):
+        """Kubernetes would have the pod wait, and say so where nobody looks: in the hook, until it is gone."""
+        # These the program reads only when it has reached Kafka.
+        later = {"operator-token", "mail-password", "proxy-password"}
+        left_out = set()
+        for values in VALUES:
+            for workload in workloads(objects(values)):
+                if component(workload) == "canary":
+                    continue
+                volumes = {
+                    (volume[kind].get("secretName") or volume[kind]["name"]): volume[kind]
+                    for volume in pod(workload).get("volumes", [])
+                    for kind in ("secret", "configMap")
+                    if kind in volume and volume["name"] not in later
+                }
+                references = [
+                    entry["valueFrom"]["secretKeyRef"]["name"]
+                    for entry in container(workload)["env"]
+                    if "secretKeyRef" in entry.get("valueFrom", {})
+                ]
+                for name in {*volumes, *references}:
+                    with self.subTest(values, of=component(workload), without=name):
+                        self.assertTrue(volumes.get(name, {"optional": True}).get("optional"))
+                        done = self.run_config(workload, without=name)
+                        self.assertEqual(done.returncode, 64, done.stderr)
+                        self.assertRegex(done.stderr, "there is no secrets.keys|cannot be read|name the server")
+                        left_out.add(name)
+        self.assertGreaterEqual(len(left_out), 8, left_out)
+
+    def test_a_forgotten_key_is_named_by_the_program(self):
+        producer = one(objects("full"), "Deployment", "producer")
+        for name, words in [
+            ("RINGBACK_SECRETS__KEYS__K2_NEW", "there is no secrets.keys.k2_new"),
+            ("KEY_K1", "RINGBACK_SECRETS__KEYS__K1: secrets.keys.k1: is not the base64"),
+        ]:
+            without = copy.deepcopy(producer)
+            env = [entry for entry in container(without)["env"] if entry["name"] != name]
+            container(without)["env"] = env
+            done = self.run_config(without)
+            self.assertEqual(done.returncode, 64)
+            self.assertIn(words, done.stderr)
+
     def read(self, workload):
         done = self.run_config(workload)
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout
 
-    def run_config(self, workload):
-        """Runs it with the pod's variables, and files where the pod has its mounts."""
+    def run_config(self, workload, without=None):
+        """Runs it with the pod's variables, and files where the pod has its mounts, but for one Secret."""
         with tempfile.TemporaryDirectory() as folder:
             for mount in container(workload).get("volumeMounts", []):
                 if mount["mountPath"].startswith("/etc/ringback/"):
-                    self.fill(workload, mount, Path(folder + mount["mountPath"]))
+                    self.fill(workload, mount, Path(folder + mount["mountPath"]), without)
             environment = {
                 name: value.replace("/etc/ringback/", f"{folder}/etc/ringback/")
-                for name, value in variables(workload).items()
+                for name, value in variables(workload, without).items()
             }
             return subprocess.run(
                 [RINGBACK, "config"],
@@ -310,11 +352,13 @@ class Configuration(unittest.TestCase):
                 timeout=60,
             )
 
-    def fill(self, workload, mount, folder):
+    def fill(self, workload, mount, folder, without):
         [volume] = [each for each in pod(workload)["volumes"] if each["name"] == mount["name"]]
         source = volume.get("secret") or volume.get("configMap")
         items = source["items"] if source else volume["projected"]["sources"][0].values()
         folder.mkdir(parents=True)
+        if without and without in (source or {}).values():
+            return
         for item in items:
             name = item["path"]
             kind = "key" if name.endswith(".key") else "crt"

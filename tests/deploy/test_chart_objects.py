@@ -93,8 +93,10 @@ class Pods(unittest.TestCase):
     def test_secrets_come_by_reference_and_only_where_they_are_needed(self):
         for _, workload in self.each():
             for entry in container(workload)["env"]:
-                if re.search("PASSWORD$|SECRETS__KEYS|PROJECTION__URL|TOKEN$", entry["name"]):
-                    self.assertIn("secretKeyRef", entry["valueFrom"], entry["name"])
+                if re.search("PASSWORD$|SECRETS__KEYS|^KEY_|PROJECTION__URL|TOKEN$", entry["name"]):
+                    reference = "$(" + entry["name"].replace("RINGBACK_SECRETS__KEYS__", "KEY_") + ")"
+                    if entry.get("value") != reference:
+                        self.assertIn("secretKeyRef", entry["valueFrom"], entry["name"])
             of_operators = "operator-token" in json.dumps(workload)
             self.assertEqual(of_operators, component(workload) == "admin")
         for values in VALUES:
@@ -242,6 +244,9 @@ class Wiring(unittest.TestCase):
         self.assertEqual(container(job)["args"], ["doctor", "--create-topics"])
         self.assertEqual(pod(job)["restartPolicy"], "Never")
         self.assertEqual(of_kind(objects("certificates"), "Job"), [])
+        # What is wrong with the configuration stays so.
+        [rule] = job["spec"]["podFailurePolicy"]["rules"]
+        self.assertEqual(rule, {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [64]}})
 
     def test_an_autoscaler_alone_decides_the_replicas(self):
         full, tokens = objects("full"), objects("token")

@@ -121,16 +121,23 @@ restarted in the middle of an upgrade, and a rollback brings back what was.
 {{ include "ringback.variable" (dict "key" (printf "log.kafka.properties.%s" ($name | replace "." "_")) "value" (toString $value)) }}
 {{- end }}
 {{- range $id := $keys.ids }}
-- name: RINGBACK_SECRETS__KEYS__{{ $id | upper }}
+{{- /* Without the primary key it does not start. Without another it would, and not open what that sealed:
+so it is given the name of the variable then, which is no key. */}}
+{{- $other := ne $id $keys.primary }}
+- name: {{ ternary "KEY_" "RINGBACK_SECRETS__KEYS__" $other }}{{ $id | upper }}
   valueFrom:
-    secretKeyRef: { name: {{ $keys.existingSecret }}, key: {{ $id }} }
+    secretKeyRef: { name: {{ $keys.existingSecret }}, key: {{ $id }}, optional: true }
+{{- if $other }}
+- name: RINGBACK_SECRETS__KEYS__{{ $id | upper }}
+  value: $(KEY_{{ $id | upper }})
+{{- end }}
 {{- end }}
 {{- end }}
 {{- if and (eq .component "admin") (eq $root.Values.admin.projection.engine "postgres") }}
 {{- $url := $root.Values.admin.projection.url }}
 - name: RINGBACK_ADMIN__PROJECTION__URL
   valueFrom:
-    secretKeyRef: { name: {{ $url.existingSecret }}, key: {{ $url.key }} }
+    secretKeyRef: { name: {{ $url.existingSecret }}, key: {{ $url.key }}, optional: true }
 {{- end }}
 {{- if eq .component "dispatcher" }}
 - name: POD_NAME

@@ -57,7 +57,10 @@ fsGroupChangePolicy: OnRootMismatch
 seccompProfile: { type: RuntimeDefault }
 {{- end -}}
 
-{{/* What is mounted from Secrets, as a list of volumes: {root, component}. */}}
+{{/*
+What is mounted from Secrets, as a list of volumes: {root, component}. A pod without one of them would wait
+for it without a word; `optional` has the program say which file is missing, and end. The canary would go on.
+*/}}
 {{- define "ringback.volumes" -}}
 {{- $root := .root -}}
 {{- $credentials := include "ringback.credentials" . | fromJson -}}
@@ -67,11 +70,13 @@ seccompProfile: { type: RuntimeDefault }
 - name: kafka-ca
   secret:
     secretName: {{ $ca.existingSecret }}
+    optional: true
     items: [{ key: {{ $ca.key }}, path: ca.crt }]
 {{- else if $ca.existingConfigMap }}
 - name: kafka-ca
   configMap:
     name: {{ $ca.existingConfigMap }}
+    optional: true
     items: [{ key: {{ $ca.key }}, path: ca.crt }]
 {{- end }}
 {{- with $credentials.clientCertificate }}
@@ -79,6 +84,7 @@ seccompProfile: { type: RuntimeDefault }
 - name: kafka-client
   secret:
     secretName: {{ .existingSecret }}
+    optional: true
     items: [{ key: {{ .certificateKey }}, path: tls.crt }, { key: {{ .keyKey }}, path: tls.key }]
 {{- end }}
 {{- end }}
@@ -87,6 +93,7 @@ seccompProfile: { type: RuntimeDefault }
 {{- if $credentials.token.existingSecret }}
   secret:
     secretName: {{ $credentials.token.existingSecret }}
+    optional: true
     items: [{ key: {{ $credentials.token.key }}, path: token }]
 {{- else }}
   projected:
@@ -100,6 +107,7 @@ seccompProfile: { type: RuntimeDefault }
 - name: kafka-password
   secret:
     secretName: {{ $credentials.existingSecret }}
+    optional: true
     items: [{ key: {{ $credentials.passwordKey }}, path: password }]
 {{- end }}
 {{- end }}
@@ -109,12 +117,14 @@ seccompProfile: { type: RuntimeDefault }
 - name: operator-token
   secret:
     secretName: {{ $token.existingSecret }}
+    optional: true
     items: [{ key: {{ $token.key }}, path: operator-token }]
 {{- with $root.Values.secrets.mailPassword }}
 {{- if .existingSecret }}
 - name: mail-password
   secret:
     secretName: {{ .existingSecret }}
+    optional: true
     items: [{ key: {{ .key }}, path: password }]
 {{- end }}
 {{- end }}
@@ -131,6 +141,7 @@ seccompProfile: { type: RuntimeDefault }
 - name: proxy-password
   secret:
     secretName: {{ $proxy.existingSecret }}
+    optional: true
     items: [{ key: {{ $proxy.key }}, path: password }]
 {{- end }}
 {{- end }}

@@ -26,6 +26,7 @@ async fn main() {
     refusals::every_object_is_taken(&cluster);
     refusals::wrong_installations_say_why(&cluster, kafka.bootstrap()).await;
     refusals::failed_hook_says_why(&cluster);
+    refusals::forgotten_secret_is_said_by_the_hook(&cluster, kafka.bootstrap());
 
     println!("--- install");
     let release = Release::install(&cluster, kafka.bootstrap());
