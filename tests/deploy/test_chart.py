@@ -154,6 +154,10 @@ class Refusals(unittest.TestCase):
             ({"image": {"digest": "abc"}}, "digest"),
             ({"canary": {"url": "canary.example.org"}}, "url"),
             ({"canary": {"replicas": 2}}, "replicas"),
+            ({"networkPolicy": {"kafkaPorts": ["9092"]}}, "kafkaPorts"),
+            ({"networkPolicy": {"dnsPorts": []}}, "dnsPorts"),
+            ({"networkPolicy": {"extraEgress": [{"from": []}]}}, "from"),
+            ({"networkPolicy": {"extraIngress": [{"to": []}]}}, "to"),
             ({"config": {"canary": {"url": "https://canary.example.org"}}}, "url"),
         ]:
             with self.subTest(over):

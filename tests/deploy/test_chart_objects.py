@@ -180,22 +180,45 @@ class Wiring(unittest.TestCase):
             ]
             for each in of_kind(objects("full"), "NetworkPolicy")
         }
-        common = [53, 53, 9092, 9093]
+        dns, kafka, other = [53, 53, 5353, 5353], [9093, 9094], [8443]
         self.assertEqual(
             ports,
             {
-                "producer": common,
-                "dispatcher": common,
-                "metrics": common,
-                "admin": [*common, 587, 5432],
+                # Both make spans, which go to the collector.
+                "producer": [*dns, *kafka, 4318, *other],
+                "dispatcher": [*dns, *kafka, 3128, 4318, *other],
+                "metrics": [*dns, *kafka, *other],
+                "admin": [*dns, *kafka, 587, 5432, *other],
                 # Administration by the address given, ingest in this release.
-                "canary": [53, 53, 443, 8080],
-                "topics": common,
+                "canary": [*dns, 443, 8080, *other],
+                "topics": [*dns, *kafka, *other],
             },
         )
-        dispatcher = one(objects("full"), "NetworkPolicy", "dispatcher")["spec"]["egress"]
-        blocks = [to["ipBlock"]["cidr"] for rule in dispatcher for to in rule.get("to", [])]
-        self.assertEqual(blocks, ["0.0.0.0/0", "::/0"])
+        self.assertEqual(self.webhooks("full"), ["0.0.0.0/0"])
+        anywhere = {"networkPolicy": {"webhooksTo": []}}
+        self.assertEqual(self.webhooks("full", over=anywhere), ["0.0.0.0/0", "::/0"])
+        served = one(objects("full"), "NetworkPolicy", "metrics")["spec"]["ingress"]
+        self.assertIn({"ports": [{"port": 9999}]}, served)
+        others = {"networkPolicy": {"enabled": True, "kafkaPorts": [19092], "dnsPorts": [53]}}
+        metrics = one(rendered(over=others), "NetworkPolicy", "metrics")["spec"]["egress"]
+        self.assertEqual([port["port"] for rule in metrics for port in rule["ports"]], [53, 53, 19092])
+
+    def webhooks(self, values, **options):
+        """The networks that dispatchers may send to at any port."""
+        dispatcher = one(rendered(values, **options), "NetworkPolicy", "dispatcher")["spec"]["egress"]
+        rules = [rule for rule in dispatcher if "ports" not in rule]
+        return [to["ipBlock"]["cidr"] for rule in rules for to in rule["to"]]
+
+    def test_the_topics_job_is_let_out_before_it_comes(self):
+        policy = one(objects("full"), "NetworkPolicy", "topics")
+        job = one(objects("full"), "Job", "topics")
+        hooks = [each["metadata"]["annotations"] for each in (policy, job)]
+        for annotations in hooks:
+            self.assertEqual(annotations["helm.sh/hook"], "pre-install,pre-upgrade")
+        weights = [int(annotations["helm.sh/hook-weight"]) for annotations in hooks]
+        self.assertLess(weights[0], weights[1])
+        found = of_kind(rendered("full", over={"topics": {"enabled": False}}), "NetworkPolicy")
+        self.assertFalse([each for each in found if component(each) == "topics"])
 
     def test_the_canary_is_one_and_a_customer(self):
         for values in ("full", "token"):
@@ -229,7 +252,7 @@ class Wiring(unittest.TestCase):
         host = one(full, "Ingress", "canary")["spec"]["rules"][0]["host"]
         self.assertEqual(host, "canary.example.org")
         # It is let in where others are kept out.
-        [_, served] = one(full, "NetworkPolicy", "admin")["spec"]["ingress"]
+        [_, served, _] = one(full, "NetworkPolicy", "admin")["spec"]["ingress"]
         chosen = served["from"][-1]["podSelector"]["matchLabels"]
         self.assertEqual(chosen["app.kubernetes.io/component"], "canary")
         self.assertEqual(len(served["from"]), 2)
