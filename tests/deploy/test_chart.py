@@ -154,6 +154,7 @@ class Refusals(unittest.TestCase):
             ({"image": {"digest": "abc"}}, "digest"),
             ({"canary": {"url": "canary.example.org"}}, "url"),
             ({"canary": {"replicas": 2}}, "replicas"),
+            ({"dispatcher": {"keda": {"targetCPUUtilizationPercentage": 0}}}, "targetCPUUtilization"),
             ({"networkPolicy": {"kafkaPorts": ["9092"]}}, "kafkaPorts"),
             ({"networkPolicy": {"dnsPorts": []}}, "dnsPorts"),
             ({"networkPolicy": {"extraEgress": [{"from": []}]}}, "from"),
@@ -203,6 +204,15 @@ class Refusals(unittest.TestCase):
             (
                 {"dispatcher": {"autoscaling": {"enabled": True}, "keda": {"enabled": True}}},
                 "not both",
+            ),
+            (
+                {
+                    "producer": {
+                        "autoscaling": {"enabled": True},
+                        "resources": {"requests": {"cpu": None}},
+                    }
+                },
+                "producer.resources.requests.cpu: say how much",
             ),
             ({"producer": {"autoscaling": {"minReplicas": 9}}}, "minReplicas 9 is more than"),
             ({"admin": {"projection": {"engine": "postgres"}}}, "postgresql://"),

@@ -25,6 +25,11 @@ from chart import (
 from cluster import cluster
 
 
+def blocks(page):
+    """The pieces of YAML in a page."""
+    return re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
 class Pods(unittest.TestCase):
     def each(self):
         for values in VALUES:
@@ -324,18 +329,34 @@ class Wiring(unittest.TestCase):
         self.assertEqual(found["spec"]["replicas"], 0)
 
     def test_lag_and_age_scale(self):
-        scaled = one(objects("certificates"), "ScaledObject", "dispatcher")["spec"]["triggers"]
+        [cpu, *scaled] = one(objects("certificates"), "ScaledObject", "dispatcher")["spec"]["triggers"]
+        self.assertEqual(cpu, {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "70"}})
         groups = [each["metadata"]["consumerGroup"] for each in scaled if each["type"] == "kafka"]
         topics = ("cdr", "extension", "resource", "system")
         self.assertEqual(groups, [f"ringback.dispatcher.events.{topic}" for topic in topics])
         self.assertEqual(scaled[0]["metadata"]["offsetResetPolicy"], "earliest")
         authentication = one(objects("certificates"), "TriggerAuthentication", "dispatcher")
         self.assertEqual(scaled[0]["authenticationRef"]["name"], authentication["metadata"]["name"])
-        queries = one(objects("token"), "ScaledObject", "dispatcher")["spec"]["triggers"]
+        [cpu, *queries] = one(objects("token"), "ScaledObject", "dispatcher")["spec"]["triggers"]
+        self.assertEqual(cpu["type"], "cpu")
+        self.assertEqual(len(queries), 2)
         metrics = (ROOT / "docs/metrics.md").read_text()
         for trigger in queries:
             name = re.search(r"ringback_\w+", trigger["metadata"]["query"])[0]
             self.assertIn(f"`{name}`", metrics)
+            self.assertEqual(trigger["metadata"]["ignoreNullValues"], "false")
+
+    def test_the_backlog_is_one_value(self):
+        """The autoscaler adds up all that an external metric has: of a series per pod and topic, a sum of ages."""
+        [_, backlog] = one(objects("full"), "HorizontalPodAutoscaler", "dispatcher")["spec"]["metrics"]
+        recorded = "ringback:oldest_waiting_seconds:max"
+        self.assertEqual(backlog["external"]["metric"], {"name": recorded})
+        self.assertEqual(backlog["external"]["target"], {"type": "Value", "value": "30"})
+        page = (ROOT / "docs/kubernetes.md").read_text()
+        [adapter] = [text for text in blocks(page) if "seriesQuery" in text]
+        [rule] = yaml.safe_load(adapter)["rules"]["external"]
+        self.assertIn(recorded, rule["seriesQuery"])
+        self.assertEqual(rule["metricsQuery"], "max(<<.Series>>{<<.LabelMatchers>>})")
 
     def test_static_members_keep_their_names(self):
         dispatcher = one(objects("token"), "StatefulSet", "dispatcher")

@@ -54,6 +54,11 @@
 {{- if and $d.keda.enabled (eq $credentials.mechanism "oauthbearer") (not $d.keda.prometheusAddress) -}}
 {{- $wrong = append $wrong "dispatcher.keda.prometheusAddress: with oauthbearer KEDA cannot ask Kafka for the lag; name a Prometheus that has it" -}}
 {{- end -}}
+{{- range $key, $on := dict "producer" $v.producer.autoscaling.enabled "dispatcher" (or $d.autoscaling.enabled $d.keda.enabled) -}}
+{{- if and $on (not (dig "requests" "cpu" "" (index $v $key).resources)) -}}
+{{- $wrong = append $wrong (printf "%s.resources.requests.cpu: say how much; the autoscaler goes by the share of it that is used" $key) -}}
+{{- end -}}
+{{- end -}}
 {{- range $key, $scaling := dict "producer.autoscaling" $v.producer.autoscaling "dispatcher.autoscaling" $d.autoscaling "dispatcher.keda" $d.keda -}}
 {{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) -}}
 {{- $wrong = append $wrong (printf "%s: minReplicas %d is more than maxReplicas %d" $key (int $scaling.minReplicas) (int $scaling.maxReplicas)) -}}
