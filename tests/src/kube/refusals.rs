@@ -184,7 +184,7 @@ pub fn every_object_is_taken(cluster: &Cluster) {
 }
 
 /// Puts values over others.
-fn merge(into: &mut Value, over: &Value) {
+pub(super) fn merge(into: &mut Value, over: &Value) {
     match (into, over) {
         (Value::Object(into), Value::Object(over)) => {
             for (name, value) in over {
