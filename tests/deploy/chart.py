@@ -6,7 +6,9 @@ CustomResourceDefinitions, if there is one).
 
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -45,6 +47,26 @@ def rendered(values="minimal", over=None, **options):
     done = template(values, over, **options)
     assert done.returncode == 0, done.stderr
     return [found for found in yaml.safe_load_all(done.stdout) if found]
+
+
+def notes(values="minimal", over=None, crds=False):
+    """What Helm says at the end of an installation, which it does not make without a cluster."""
+    text = (CHART / "templates/NOTES.txt").read_text()
+    shown = """
+kind: ConfigMap
+metadata: { name: notes }
+data: { text: {{ include "notes" . | toJson }} }
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "ringback"
+        shutil.copytree(CHART, copy)
+        (copy / "templates/notes.yaml").write_text('{{ define "notes" }}' + text + "{{ end }}" + shown)
+        args = ["template", "rb", str(copy), "--show-only", "templates/notes.yaml"]
+        if crds:
+            args += ["--api-versions", "monitoring.coreos.com/v1"]
+        done = helm(*args, values=values, over=over)
+    assert done.returncode == 0, done.stderr
+    return yaml.safe_load(done.stdout)["data"]["text"]
 
 
 @cache

@@ -155,6 +155,9 @@ class Refusals(unittest.TestCase):
             ({"canary": {"url": "canary.example.org"}}, "url"),
             ({"canary": {"replicas": 2}}, "replicas"),
             ({"dispatcher": {"keda": {"targetCPUUtilizationPercentage": 0}}}, "targetCPUUtilization"),
+            ({"enabled": "yes"}, "enabled"),
+            ({"commonLabels": {"team": 1}}, "commonLabels/team"),
+            ({"monitoring": {"prometheusRule": {"runbookBase": "docs/"}}}, "runbookBase"),
             ({"networkPolicy": {"kafkaPorts": ["9092"]}}, "kafkaPorts"),
             ({"networkPolicy": {"dnsPorts": []}}, "dnsPorts"),
             ({"networkPolicy": {"extraEgress": [{"from": []}]}}, "from"),
@@ -224,6 +227,14 @@ class Refusals(unittest.TestCase):
                 {"admin": {"projection": {"engine": "none", "persistence": {"enabled": True}}}},
                 "is for the engine sqlite",
             ),
+            (
+                {"commonLabels": {"app.kubernetes.io/name": "x"}},
+                "commonLabels: app.kubernetes.io/name is what pods are found by",
+            ),
+            (
+                {"producer": {"podLabels": {"app.kubernetes.io/component": "x"}}},
+                "producer.podLabels: app.kubernetes.io/component is what pods are found by",
+            ),
             ({"producer": {"ingress": {"enabled": True}}}, "producer.ingress.hosts"),
             ({"canary": {"enabled": True}}, "canary.url: say where dispatchers reach its receiver"),
             (
@@ -242,6 +253,22 @@ class Refusals(unittest.TestCase):
                 },
                 "canary.token.existingSecret: name a Secret",
             ),
+            (
+                # The topics job gets in with admin's, also without it.
+                {
+                    "kafka": {"securityProtocol": "sasl_ssl"},
+                    "admin": {"enabled": False},
+                    **{each: {"kafka": scram} for each in ("producer", "dispatcher", "metrics")},
+                },
+                "kafka.credentials (or admin.kafka).mechanism",
+            ),
+            (
+                {
+                    "admin": {"ingress": {"enabled": True, "hosts": ["p.example.org"], "tls": [{}]}},
+                    "config": {"admin": {"session": {"secure": False}}},
+                },
+                "config.admin.session.secure: admin.ingress.tls is given",
+            ),
             ({"canary": {"ingress": {"enabled": True}}}, "canary.ingress.hosts"),
             ({"admin": {"httpRoute": {"enabled": True}}}, "admin.httpRoute.parentRefs"),
             ({"monitoring": {"serviceMonitor": {"enabled": True}}}, "counted twice"),
@@ -251,6 +278,11 @@ class Refusals(unittest.TestCase):
                 self.assertNotEqual(done.returncode, 0)
                 self.assertIn("These values do not work:", done.stderr)
                 self.assertIn(words, done.stderr)
+
+    def test_a_chart_above_may_say_whether_and_what_is_global(self):
+        for over in ({"enabled": True}, {"global": {"imageRegistry": "registry.example"}}):
+            done = template(over=over)
+            self.assertEqual(done.stdout, template().stdout, done.stderr)
 
     def test_all_of_it_is_said_at_once(self):
         done = template(over={"kafka": {"bootstrap": ""}, "dispatcher": {"replicas": 99}})
@@ -301,7 +333,7 @@ class Configuration(unittest.TestCase):
         self.assertIn("RINGBACK_TOPICS__RETENTION: topics.retention: use at least", done.stderr)
 
     def test_a_forgotten_secret_is_named_by_the_program(self):
-        """Kubernetes would have the pod wait, and say so where nobody looks: in the hook, until it is gone."""
+        """Kubernetes would have the pod wait for it; that of the hook until its time is over and it goes."""
         # These the program reads only when it has reached Kafka.
         later = {"operator-token", "mail-password", "proxy-password"}
         left_out = set()
@@ -325,7 +357,8 @@ class Configuration(unittest.TestCase):
                         self.assertTrue(volumes.get(name, {"optional": True}).get("optional"))
                         done = self.run_config(workload, without=name)
                         self.assertEqual(done.returncode, 64, done.stderr)
-                        self.assertRegex(done.stderr, "there is no secrets.keys|cannot be read|name the server")
+                        words = "there is no secrets.keys|cannot be read|name the server"
+                        self.assertRegex(done.stderr, words)
                         left_out.add(name)
         self.assertGreaterEqual(len(left_out), 8, left_out)
 

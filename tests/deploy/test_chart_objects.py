@@ -14,11 +14,13 @@ from chart import (
     VALUES,
     component,
     container,
+    notes,
     objects,
     of_kind,
     one,
     pod,
     rendered,
+    template,
     variables,
     workloads,
 )
@@ -146,6 +148,124 @@ class Pods(unittest.TestCase):
         found = rendered(over={"image": {"digest": digest}})
         self.assertEqual(container(workloads(found)[0])["image"], f"ringback@{digest}")
         self.assertTrue(any(each["metadata"]["name"] == "rb-extra" for each in objects("full")))
+
+
+    def test_labels_are_there_once_and_ones_own_go_over_the_usual(self):
+        over = {
+            "commonLabels": {"app.kubernetes.io/part-of": "pbx", "team": "voice"},
+            "producer": {"podLabels": {"team": "events"}, "service": {"labels": {"team": "front"}}},
+        }
+        text = template(over=over).stdout
+        # YAML's reader takes the last of two without a word.
+        for document in text.split("\n---\n"):
+            for line in ("app.kubernetes.io/part-of:", "team:"):
+                indented = re.findall(rf"^ *{line}", document, re.MULTILINE)
+                self.assertEqual(len(indented), len(set(indented)), document)
+        producer = one(rendered(over=over), "Deployment", "producer")
+        self.assertEqual(producer["metadata"]["labels"]["team"], "voice")
+        self.assertEqual(producer["metadata"]["labels"]["app.kubernetes.io/part-of"], "pbx")
+        labels = producer["spec"]["template"]["metadata"]["labels"]
+        self.assertEqual(labels["team"], "events")
+        self.assertEqual(labels["app.kubernetes.io/component"], "producer")
+        service = one(rendered(over=over), "Service", "producer")
+        self.assertEqual(service["metadata"]["labels"]["team"], "front")
+
+    def test_the_topics_job_runs_where_and_how_admin_does(self):
+        own = {
+            "affinity": {"nodeAffinity": {}},
+            "nodeSelector": {"pool": "a"},
+            "tolerations": [{"operator": "Exists"}],
+            "priorityClassName": "high",
+            "extraEnv": [{"name": "EXTRA", "value": "1"}],
+            "extraEnvFrom": [{"configMapRef": {"name": "more"}}],
+            "extraVolumes": [{"name": "more", "emptyDir": {}}],
+            "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+        }
+        found = rendered(over={"admin": own})
+        job, admin = one(found, "Job", "topics"), one(found, "Deployment", "admin")
+        for name in ("affinity", "nodeSelector", "tolerations", "priorityClassName"):
+            self.assertEqual(pod(job)[name], own[name])
+            self.assertEqual(pod(admin)[name], own[name])
+        self.assertIn(own["extraEnv"][0], container(job)["env"])
+        self.assertEqual(container(job)["envFrom"], own["extraEnvFrom"])
+        self.assertEqual(pod(job)["volumes"], own["extraVolumes"])
+        self.assertEqual(container(job)["volumeMounts"], own["extraVolumeMounts"])
+
+    def test_the_portal_behind_tls_keeps_its_cookie_to_tls(self):
+        secure, url = "RINGBACK_ADMIN__SESSION__SECURE", "RINGBACK_ADMIN__PUBLIC_URL"
+        ingress = {"enabled": True, "hosts": ["portal.example.org", "p.example.org"]}
+
+        def given(**over):
+            return variables(one(rendered(over=over), "Deployment", "admin"))
+
+        plain = given(admin={"ingress": ingress})
+        self.assertNotIn(secure, plain)
+        self.assertNotIn(url, plain)
+        ingress["tls"] = [{"secretName": "t"}]
+        behind = given(admin={"ingress": ingress})
+        self.assertEqual(behind[secure], "true")
+        self.assertEqual(behind[url], "https://portal.example.org")
+        config = {"admin": {"public_url": "https://else.where", "session": {"secure": True}}}
+        said = given(admin={"ingress": ingress}, config=config)
+        self.assertEqual(said[url], "https://else.where")
+        self.assertEqual(said[secure], "true")
+
+    def test_a_pod_asks_for_the_room_that_it_may_take(self):
+        def room(**over):
+            admin = one(rendered(over={"admin": over}), "Deployment", "admin")
+            return container(admin)["resources"]["requests"]
+
+        limit = {"projection": {"sizeLimit": "20Gi"}}
+        self.assertEqual(room(**limit)["ephemeral-storage"], "20Gi")
+        self.assertEqual(room(**limit)["cpu"], "100m")
+        kept = {"projection": {"persistence": {"enabled": True}}}
+        self.assertNotIn("ephemeral-storage", room(**kept))
+        less = {"resources": {"requests": {"ephemeral-storage": "1Gi"}}}
+        self.assertEqual(room(**less)["ephemeral-storage"], "1Gi")
+        self.assertNotIn("ephemeral-storage", room(projection={"engine": "none"}))
+
+    def test_dispatchers_may_be_full_of_large_events(self):
+        page = (ROOT / "docs/configuration.md").read_text()
+        slots = int(re.search(r"^\| `dispatcher.slots` \| `(\d+)`", page, re.MULTILINE)[1])
+        resources = container(one(objects("minimal"), "Deployment", "dispatcher"))["resources"]
+        limit = int(resources["limits"]["memory"].removesuffix("Gi")) * 1024
+        self.assertGreaterEqual(limit, 150 + slots * 256 // 1024 + 512)
+
+
+class Notes(unittest.TestCase):
+    """What Helm says when it has installed."""
+
+    def test_what_the_portal_needs_behind_a_proxy(self):
+        self.assertNotIn("trusted_proxies", notes())
+        ingress = {"enabled": True, "hosts": ["portal.example.org"]}
+        text = notes(over={"admin": {"ingress": ingress}})
+        self.assertIn("http://portal.example.org/portal/", text)
+        self.assertIn("config.admin.trusted_proxies names nobody", text)
+        self.assertIn("set config.admin.session.secure", text)
+        ingress["tls"] = [{"secretName": "t"}]
+        text = notes(over={"admin": {"ingress": ingress}})
+        self.assertIn("https://portal.example.org/portal/", text)
+        self.assertIn("config.admin.trusted_proxies names nobody", text)
+        self.assertNotIn("set config.admin.session.secure", text)
+        config = {"admin": {"trusted_proxies": ["10.0.0.0/8"]}}
+        self.assertNotIn("trusted_proxies", notes(over={"admin": {"ingress": ingress}, "config": config}))
+        route = {"enabled": True, "parentRefs": [{"name": "public"}]}
+        self.assertIn("set config.admin.session.secure", notes(over={"admin": {"httpRoute": route}}))
+
+    def test_when_the_projection_outgrows_the_pod(self):
+        self.assertIn("a volume of 10Gi that goes with the pod", notes())
+        for projection in ({"engine": "none"}, {"persistence": {"enabled": True}}):
+            self.assertNotIn("goes with the pod", notes(over={"admin": {"projection": projection}}))
+
+
+    def test_a_prometheus_that_selects_by_label(self):
+        words = "monitoring.podMonitor.labels is empty"
+        self.assertIn(words, notes(crds=True))
+        self.assertNotIn(words, notes())
+        labels = {"release": "prometheus"}
+        monitoring = {"podMonitor": {"labels": labels}, "prometheusRule": {"labels": labels}}
+        text = notes(over={"monitoring": monitoring}, crds=True)
+        self.assertNotIn("labels is empty", text)
 
 
 class Wiring(unittest.TestCase):
@@ -347,7 +467,7 @@ class Wiring(unittest.TestCase):
             self.assertEqual(trigger["metadata"]["ignoreNullValues"], "false")
 
     def test_the_backlog_is_one_value(self):
-        """The autoscaler adds up all that an external metric has: of a series per pod and topic, a sum of ages."""
+        """The autoscaler adds up what an external metric has: of a series per pod and topic, ages."""
         [_, backlog] = one(objects("full"), "HorizontalPodAutoscaler", "dispatcher")["spec"]["metrics"]
         recorded = "ringback:oldest_waiting_seconds:max"
         self.assertEqual(backlog["external"]["metric"], {"name": recorded})
@@ -370,8 +490,11 @@ class Wiring(unittest.TestCase):
         self.assertEqual(service["spec"]["clusterIP"], "None")
 
     def test_rules_and_dashboards_are_those_of_the_repository(self):
-        rule = of_kind(objects("minimal"), "PrometheusRule")[0]["spec"]["groups"]
-        self.assertEqual(rule, yaml.safe_load((ROOT / "deploy/prometheus/rules.yaml").read_text())["groups"])
+        rule = yaml.safe_load((ROOT / "deploy/prometheus/rules.yaml").read_text())["groups"]
+        # Their runbook_url is no URL before it is said where runbooks are.
+        for each in [each for group in rule for each in group["rules"] if "alert" in each]:
+            del each["annotations"]["runbook_url"]
+        self.assertEqual(of_kind(objects("minimal"), "PrometheusRule")[0]["spec"]["groups"], rule)
         names = {each["alert"] for group in rule for each in group["rules"] if "alert" in each}
         changed = of_kind(objects("token"), "PrometheusRule")[0]["spec"]["groups"]
         alerts = [each for group in changed for each in group["rules"] if "alert" in each]

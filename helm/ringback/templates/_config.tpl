@@ -108,6 +108,15 @@ restarted in the middle of an upgrade, and a rollback brings back what was.
 {{- if $root.Values.secrets.mailPassword.existingSecret -}}
 {{- $_ := set $set "admin.mail.password_file" "/etc/ringback/mail-password/password" -}}
 {{- end -}}
+{{- $ingress := $root.Values.admin.ingress -}}
+{{- if and $ingress.enabled $ingress.tls -}}
+{{- if not (dig "admin" "session" "secure" false $root.Values.config) -}}
+{{- $_ := set $set "admin.session.secure" true -}}
+{{- end -}}
+{{- if not (dig "admin" "public_url" "" $root.Values.config) -}}
+{{- $_ := set $set "admin.public_url" (printf "https://%s" (first $ingress.hosts)) -}}
+{{- end -}}
+{{- end -}}
 {{- $_ := set $set "admin.projection.engine" $root.Values.admin.projection.engine -}}
 {{- if eq $root.Values.admin.projection.engine "sqlite" -}}
 {{- $_ := set $set "admin.projection.dir" "/var/lib/ringback/projection" -}}

@@ -222,7 +222,12 @@ containers:
     securityContext:
       {{- include "ringback.securityContext" . | nindent 6 }}
     resources:
-      {{- toYaml $values.resources | nindent 6 }}
+      {{- $resources := $values.resources }}
+      {{- if and $sqlite (not $root.Values.admin.projection.persistence.enabled) }}
+      {{- /* So that it is put on a node with room for its volume, and stays there. */}}
+      {{- $resources = merge (dict) $resources (dict "requests" (dict "ephemeral-storage" $root.Values.admin.projection.sizeLimit)) }}
+      {{- end }}
+      {{- toYaml $resources | nindent 6 }}
     {{- $mounts := include "ringback.mounts" $arguments | trim }}
     {{- if or $mounts $sqlite $values.extraVolumeMounts }}
     volumeMounts:
