@@ -252,6 +252,21 @@ class Notes(unittest.TestCase):
         route = {"enabled": True, "parentRefs": [{"name": "public"}]}
         self.assertIn("set config.admin.session.secure", notes(over={"admin": {"httpRoute": route}}))
 
+    def test_what_stands_in_front_of_the_ingest_must_let_through(self):
+        self.assertNotIn("proxy-body-size", notes())
+        ingress = {"enabled": True, "hosts": ["events.example.org"]}
+        config = {"ingest": {"body_bytes_max": 4194304}}
+        text = notes(over={"producer": {"ingress": ingress}, "config": config})
+        self.assertIn("bodies of 4194304 bytes", text)
+        ingress["annotations"] = {"nginx.ingress.kubernetes.io/proxy-body-size": "8m"}
+        self.assertNotIn("413", notes(over={"producer": {"ingress": ingress}}))
+
+    def test_what_is_renewed_is_read_at_the_start(self):
+        self.assertNotIn("When they are renewed", notes())
+        self.assertIn("When they are renewed", notes("certificates"))
+        over = {"commonAnnotations": {"reloader.stakater.com/auto": "true"}}
+        self.assertNotIn("When they are renewed", notes("certificates", over=over))
+
     def test_when_the_projection_outgrows_the_pod(self):
         self.assertIn("a volume of 10Gi that goes with the pod", notes())
         for projection in ({"engine": "none"}, {"persistence": {"enabled": True}}):
