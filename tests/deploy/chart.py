@@ -6,7 +6,9 @@ CustomResourceDefinitions, if there is one).
 
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -30,9 +32,11 @@ def helm(*args, values="minimal", over=None):
     return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
 
 
-def template(values="minimal", over=None, crds=True, kubernetes="1.34"):
-    """What `helm template` says."""
+def template(values="minimal", over=None, crds=True, kubernetes="1.34", kubeconfig=None):
+    """What `helm template` says; with a kubeconfig, templates look up what that cluster has."""
     args = ["template", "rb", str(CHART), "--namespace", "voice", "--kube-version", f"{kubernetes}.0"]
+    if kubeconfig:
+        args += ["--dry-run=server", "--kubeconfig", str(kubeconfig)]
     if crds:
         args += ["--api-versions", "monitoring.coreos.com/v1"]
     return helm(*args, values=values, over=over)
@@ -43,6 +47,26 @@ def rendered(values="minimal", over=None, **options):
     done = template(values, over, **options)
     assert done.returncode == 0, done.stderr
     return [found for found in yaml.safe_load_all(done.stdout) if found]
+
+
+def notes(values="minimal", over=None, crds=False):
+    """What Helm says at the end of an installation, which it does not make without a cluster."""
+    text = (CHART / "templates/NOTES.txt").read_text()
+    shown = """
+kind: ConfigMap
+metadata: { name: notes }
+data: { text: {{ include "notes" . | toJson }} }
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "ringback"
+        shutil.copytree(CHART, copy)
+        (copy / "templates/notes.yaml").write_text('{{ define "notes" }}' + text + "{{ end }}" + shown)
+        args = ["template", "rb", str(copy), "--show-only", "templates/notes.yaml"]
+        if crds:
+            args += ["--api-versions", "monitoring.coreos.com/v1"]
+        done = helm(*args, values=values, over=over)
+    assert done.returncode == 0, done.stderr
+    return yaml.safe_load(done.stdout)["data"]["text"]
 
 
 @cache
@@ -78,10 +102,14 @@ def container(workload):
     return only
 
 
-def variables(workload):
-    """The environment as Kubernetes makes it."""
+def variables(workload, without=None):
+    """The environment as Kubernetes makes it, where there is no Secret of a name."""
     made = {}
     for entry in container(workload)["env"]:
+        source = entry.get("valueFrom", {}).get("secretKeyRef", {})
+        if without and source.get("name") == without:
+            assert source["optional"], entry
+            continue
         if "value" in entry:
             text = entry["value"].replace("$$", "\0")
             text = re.sub(r"\$\((\w+)\)", lambda name: made.get(name[1], name[0]), text)

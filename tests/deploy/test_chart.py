@@ -154,6 +154,14 @@ class Refusals(unittest.TestCase):
             ({"image": {"digest": "abc"}}, "digest"),
             ({"canary": {"url": "canary.example.org"}}, "url"),
             ({"canary": {"replicas": 2}}, "replicas"),
+            ({"dispatcher": {"keda": {"targetCPUUtilizationPercentage": 0}}}, "targetCPUUtilization"),
+            ({"enabled": "yes"}, "enabled"),
+            ({"commonLabels": {"team": 1}}, "commonLabels/team"),
+            ({"monitoring": {"prometheusRule": {"runbookBase": "docs/"}}}, "runbookBase"),
+            ({"networkPolicy": {"kafkaPorts": ["9092"]}}, "kafkaPorts"),
+            ({"networkPolicy": {"dnsPorts": []}}, "dnsPorts"),
+            ({"networkPolicy": {"extraEgress": [{"from": []}]}}, "from"),
+            ({"networkPolicy": {"extraIngress": [{"to": []}]}}, "to"),
             ({"config": {"canary": {"url": "https://canary.example.org"}}}, "url"),
         ]:
             with self.subTest(over):
@@ -200,6 +208,15 @@ class Refusals(unittest.TestCase):
                 {"dispatcher": {"autoscaling": {"enabled": True}, "keda": {"enabled": True}}},
                 "not both",
             ),
+            (
+                {
+                    "producer": {
+                        "autoscaling": {"enabled": True},
+                        "resources": {"requests": {"cpu": None}},
+                    }
+                },
+                "producer.resources.requests.cpu: say how much",
+            ),
             ({"producer": {"autoscaling": {"minReplicas": 9}}}, "minReplicas 9 is more than"),
             ({"admin": {"projection": {"engine": "postgres"}}}, "postgresql://"),
             (
@@ -209,6 +226,14 @@ class Refusals(unittest.TestCase):
             (
                 {"admin": {"projection": {"engine": "none", "persistence": {"enabled": True}}}},
                 "is for the engine sqlite",
+            ),
+            (
+                {"commonLabels": {"app.kubernetes.io/name": "x"}},
+                "commonLabels: app.kubernetes.io/name is what pods are found by",
+            ),
+            (
+                {"producer": {"podLabels": {"app.kubernetes.io/component": "x"}}},
+                "producer.podLabels: app.kubernetes.io/component is what pods are found by",
             ),
             ({"producer": {"ingress": {"enabled": True}}}, "producer.ingress.hosts"),
             ({"canary": {"enabled": True}}, "canary.url: say where dispatchers reach its receiver"),
@@ -228,6 +253,22 @@ class Refusals(unittest.TestCase):
                 },
                 "canary.token.existingSecret: name a Secret",
             ),
+            (
+                # The topics job gets in with admin's, also without it.
+                {
+                    "kafka": {"securityProtocol": "sasl_ssl"},
+                    "admin": {"enabled": False},
+                    **{each: {"kafka": scram} for each in ("producer", "dispatcher", "metrics")},
+                },
+                "kafka.credentials (or admin.kafka).mechanism",
+            ),
+            (
+                {
+                    "admin": {"ingress": {"enabled": True, "hosts": ["p.example.org"], "tls": [{}]}},
+                    "config": {"admin": {"session": {"secure": False}}},
+                },
+                "config.admin.session.secure: admin.ingress.tls is given",
+            ),
             ({"canary": {"ingress": {"enabled": True}}}, "canary.ingress.hosts"),
             ({"admin": {"httpRoute": {"enabled": True}}}, "admin.httpRoute.parentRefs"),
             ({"monitoring": {"serviceMonitor": {"enabled": True}}}, "counted twice"),
@@ -237,6 +278,11 @@ class Refusals(unittest.TestCase):
                 self.assertNotEqual(done.returncode, 0)
                 self.assertIn("These values do not work:", done.stderr)
                 self.assertIn(words, done.stderr)
+
+    def test_a_chart_above_may_say_whether_and_what_is_global(self):
+        for over in ({"enabled": True}, {"global": {"imageRegistry": "registry.example"}}):
+            done = template(over=over)
+            self.assertEqual(done.stdout, template().stdout, done.stderr)
 
     def test_all_of_it_is_said_at_once(self):
         done = template(over={"kafka": {"bootstrap": ""}, "dispatcher": {"replicas": 99}})
@@ -286,20 +332,63 @@ class Configuration(unittest.TestCase):
         self.assertEqual(done.returncode, 64)
         self.assertIn("RINGBACK_TOPICS__RETENTION: topics.retention: use at least", done.stderr)
 
+    def test_a_forgotten_secret_is_named_by_the_program(self):
+        """Kubernetes would have the pod wait for it; that of the hook until its time is over and it goes."""
+        # These the program reads only when it has reached Kafka.
+        later = {"operator-token", "mail-password", "proxy-password"}
+        left_out = set()
+        for values in VALUES:
+            for workload in workloads(objects(values)):
+                if component(workload) == "canary":
+                    continue
+                volumes = {
+                    (volume[kind].get("secretName") or volume[kind]["name"]): volume[kind]
+                    for volume in pod(workload).get("volumes", [])
+                    for kind in ("secret", "configMap")
+                    if kind in volume and volume["name"] not in later
+                }
+                references = [
+                    entry["valueFrom"]["secretKeyRef"]["name"]
+                    for entry in container(workload)["env"]
+                    if "secretKeyRef" in entry.get("valueFrom", {})
+                ]
+                for name in {*volumes, *references}:
+                    with self.subTest(values, of=component(workload), without=name):
+                        self.assertTrue(volumes.get(name, {"optional": True}).get("optional"))
+                        done = self.run_config(workload, without=name)
+                        self.assertEqual(done.returncode, 64, done.stderr)
+                        words = "there is no secrets.keys|cannot be read|name the server"
+                        self.assertRegex(done.stderr, words)
+                        left_out.add(name)
+        self.assertGreaterEqual(len(left_out), 8, left_out)
+
+    def test_a_forgotten_key_is_named_by_the_program(self):
+        producer = one(objects("full"), "Deployment", "producer")
+        for name, words in [
+            ("RINGBACK_SECRETS__KEYS__K2_NEW", "there is no secrets.keys.k2_new"),
+            ("KEY_K1", "RINGBACK_SECRETS__KEYS__K1: secrets.keys.k1: is not the base64"),
+        ]:
+            without = copy.deepcopy(producer)
+            env = [entry for entry in container(without)["env"] if entry["name"] != name]
+            container(without)["env"] = env
+            done = self.run_config(without)
+            self.assertEqual(done.returncode, 64)
+            self.assertIn(words, done.stderr)
+
     def read(self, workload):
         done = self.run_config(workload)
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout
 
-    def run_config(self, workload):
-        """Runs it with the pod's variables, and files where the pod has its mounts."""
+    def run_config(self, workload, without=None):
+        """Runs it with the pod's variables, and files where the pod has its mounts, but for one Secret."""
         with tempfile.TemporaryDirectory() as folder:
             for mount in container(workload).get("volumeMounts", []):
                 if mount["mountPath"].startswith("/etc/ringback/"):
-                    self.fill(workload, mount, Path(folder + mount["mountPath"]))
+                    self.fill(workload, mount, Path(folder + mount["mountPath"]), without)
             environment = {
                 name: value.replace("/etc/ringback/", f"{folder}/etc/ringback/")
-                for name, value in variables(workload).items()
+                for name, value in variables(workload, without).items()
             }
             return subprocess.run(
                 [RINGBACK, "config"],
@@ -310,11 +399,13 @@ class Configuration(unittest.TestCase):
                 timeout=60,
             )
 
-    def fill(self, workload, mount, folder):
+    def fill(self, workload, mount, folder, without):
         [volume] = [each for each in pod(workload)["volumes"] if each["name"] == mount["name"]]
         source = volume.get("secret") or volume.get("configMap")
         items = source["items"] if source else volume["projected"]["sources"][0].values()
         folder.mkdir(parents=True)
+        if without and without in (source or {}).values():
+            return
         for item in items:
             name = item["path"]
             kind = "key" if name.endswith(".key") else "crt"

@@ -108,6 +108,15 @@ restarted in the middle of an upgrade, and a rollback brings back what was.
 {{- if $root.Values.secrets.mailPassword.existingSecret -}}
 {{- $_ := set $set "admin.mail.password_file" "/etc/ringback/mail-password/password" -}}
 {{- end -}}
+{{- $ingress := $root.Values.admin.ingress -}}
+{{- if and $ingress.enabled $ingress.tls -}}
+{{- if not (dig "admin" "session" "secure" false $root.Values.config) -}}
+{{- $_ := set $set "admin.session.secure" true -}}
+{{- end -}}
+{{- if not (dig "admin" "public_url" "" $root.Values.config) -}}
+{{- $_ := set $set "admin.public_url" (printf "https://%s" (first $ingress.hosts)) -}}
+{{- end -}}
+{{- end -}}
 {{- $_ := set $set "admin.projection.engine" $root.Values.admin.projection.engine -}}
 {{- if eq $root.Values.admin.projection.engine "sqlite" -}}
 {{- $_ := set $set "admin.projection.dir" "/var/lib/ringback/projection" -}}
@@ -121,16 +130,23 @@ restarted in the middle of an upgrade, and a rollback brings back what was.
 {{ include "ringback.variable" (dict "key" (printf "log.kafka.properties.%s" ($name | replace "." "_")) "value" (toString $value)) }}
 {{- end }}
 {{- range $id := $keys.ids }}
-- name: RINGBACK_SECRETS__KEYS__{{ $id | upper }}
+{{- /* Without the primary key it does not start. Without another it would, and not open what that sealed:
+so it is given the name of the variable then, which is no key. */}}
+{{- $other := ne $id $keys.primary }}
+- name: {{ ternary "KEY_" "RINGBACK_SECRETS__KEYS__" $other }}{{ $id | upper }}
   valueFrom:
-    secretKeyRef: { name: {{ $keys.existingSecret }}, key: {{ $id }} }
+    secretKeyRef: { name: {{ $keys.existingSecret }}, key: {{ $id }}, optional: true }
+{{- if $other }}
+- name: RINGBACK_SECRETS__KEYS__{{ $id | upper }}
+  value: $(KEY_{{ $id | upper }})
+{{- end }}
 {{- end }}
 {{- end }}
 {{- if and (eq .component "admin") (eq $root.Values.admin.projection.engine "postgres") }}
 {{- $url := $root.Values.admin.projection.url }}
 - name: RINGBACK_ADMIN__PROJECTION__URL
   valueFrom:
-    secretKeyRef: { name: {{ $url.existingSecret }}, key: {{ $url.key }} }
+    secretKeyRef: { name: {{ $url.existingSecret }}, key: {{ $url.key }}, optional: true }
 {{- end }}
 {{- if eq .component "dispatcher" }}
 - name: POD_NAME

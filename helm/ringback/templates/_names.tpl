@@ -26,15 +26,15 @@ app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- end -}}
 
+{{/* Those of an object, each once: {root, component, labels?}. */}}
 {{- define "ringback.labels" -}}
-{{ include "ringback.selector" . }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: ringback
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $usual := dict
+  "app.kubernetes.io/version" .root.Chart.AppVersion
+  "app.kubernetes.io/part-of" "ringback"
+  "app.kubernetes.io/managed-by" .root.Release.Service
+  "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_")
+-}}
+{{- merge (include "ringback.selector" . | fromYaml) (default dict .labels) .root.Values.commonLabels $usual | toYaml -}}
 {{- end -}}
 
 {{/* The metadata every object has: {root, component, name?, labels?, annotations?}. */}}
@@ -43,9 +43,6 @@ name: {{ default (include "ringback.name" .) .name }}
 namespace: {{ .root.Release.Namespace }}
 labels:
   {{- include "ringback.labels" . | nindent 2 }}
-  {{- with .labels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
 {{- with merge (dict) (default (dict) .annotations) .root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}

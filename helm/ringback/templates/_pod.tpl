@@ -18,6 +18,30 @@ drain, five seconds for what is not acknowledged and for the last commit, and so
 {{- end -}}
 {{- end -}}
 
+{{/*
+How many pods a workload has, or "autoscaler" if its manifest leaves that to an autoscaler: {root, component}.
+
+Left out is best: neither an upgrade nor a rollback touches then what the autoscaler has chosen. But Helm
+takes a field out of the live object that was in the last manifest and is not in the next, and without it
+Kubernetes says 1. So it is left out from the installation on or not at all: who switches autoscaling on
+later, or did so with a chart that does not leave the mark, keeps in each upgrade the number that is there.
+*/}}
+{{- define "ringback.scaling" -}}
+{{- $values := index .root.Values .component -}}
+{{- $static := eq (default "dynamic" $values.membership) "static" -}}
+{{- $scaled := or (dig "autoscaling" "enabled" false $values) (dig "keda" "enabled" false $values) -}}
+{{- $count := ternary $values.replicas 1 (hasKey $values "replicas") | int -}}
+{{- if $scaled -}}
+{{- $count = "autoscaler" -}}
+{{- with lookup "apps/v1" (ternary "StatefulSet" "Deployment" $static) .root.Release.Namespace (include "ringback.name" .) -}}
+{{- if ne (dig "metadata" "annotations" "ringback/replicas" "" .) "autoscaler" -}}
+{{- $count = int .spec.replicas -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $count -}}
+{{- end -}}
+
 {{- define "ringback.securityContext" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -33,7 +57,10 @@ fsGroupChangePolicy: OnRootMismatch
 seccompProfile: { type: RuntimeDefault }
 {{- end -}}
 
-{{/* What is mounted from Secrets, as a list of volumes: {root, component}. */}}
+{{/*
+What is mounted from Secrets, as a list of volumes: {root, component}. A pod without one of them would wait
+for it without a word; `optional` has the program say which file is missing, and end. The canary would go on.
+*/}}
 {{- define "ringback.volumes" -}}
 {{- $root := .root -}}
 {{- $credentials := include "ringback.credentials" . | fromJson -}}
@@ -43,11 +70,13 @@ seccompProfile: { type: RuntimeDefault }
 - name: kafka-ca
   secret:
     secretName: {{ $ca.existingSecret }}
+    optional: true
     items: [{ key: {{ $ca.key }}, path: ca.crt }]
 {{- else if $ca.existingConfigMap }}
 - name: kafka-ca
   configMap:
     name: {{ $ca.existingConfigMap }}
+    optional: true
     items: [{ key: {{ $ca.key }}, path: ca.crt }]
 {{- end }}
 {{- with $credentials.clientCertificate }}
@@ -55,6 +84,7 @@ seccompProfile: { type: RuntimeDefault }
 - name: kafka-client
   secret:
     secretName: {{ .existingSecret }}
+    optional: true
     items: [{ key: {{ .certificateKey }}, path: tls.crt }, { key: {{ .keyKey }}, path: tls.key }]
 {{- end }}
 {{- end }}
@@ -63,6 +93,7 @@ seccompProfile: { type: RuntimeDefault }
 {{- if $credentials.token.existingSecret }}
   secret:
     secretName: {{ $credentials.token.existingSecret }}
+    optional: true
     items: [{ key: {{ $credentials.token.key }}, path: token }]
 {{- else }}
   projected:
@@ -76,6 +107,7 @@ seccompProfile: { type: RuntimeDefault }
 - name: kafka-password
   secret:
     secretName: {{ $credentials.existingSecret }}
+    optional: true
     items: [{ key: {{ $credentials.passwordKey }}, path: password }]
 {{- end }}
 {{- end }}
@@ -85,12 +117,14 @@ seccompProfile: { type: RuntimeDefault }
 - name: operator-token
   secret:
     secretName: {{ $token.existingSecret }}
+    optional: true
     items: [{ key: {{ $token.key }}, path: operator-token }]
 {{- with $root.Values.secrets.mailPassword }}
 {{- if .existingSecret }}
 - name: mail-password
   secret:
     secretName: {{ .existingSecret }}
+    optional: true
     items: [{ key: {{ .key }}, path: password }]
 {{- end }}
 {{- end }}
@@ -107,6 +141,7 @@ seccompProfile: { type: RuntimeDefault }
 - name: proxy-password
   secret:
     secretName: {{ $proxy.existingSecret }}
+    optional: true
     items: [{ key: {{ $proxy.key }}, path: password }]
 {{- end }}
 {{- end }}
@@ -187,7 +222,12 @@ containers:
     securityContext:
       {{- include "ringback.securityContext" . | nindent 6 }}
     resources:
-      {{- toYaml $values.resources | nindent 6 }}
+      {{- $resources := $values.resources }}
+      {{- if and $sqlite (not $root.Values.admin.projection.persistence.enabled) }}
+      {{- /* So that it is put on a node with room for its volume, and stays there. */}}
+      {{- $resources = merge (dict) $resources (dict "requests" (dict "ephemeral-storage" $root.Values.admin.projection.sizeLimit)) }}
+      {{- end }}
+      {{- toYaml $resources | nindent 6 }}
     {{- $mounts := include "ringback.mounts" $arguments | trim }}
     {{- if or $mounts $sqlite $values.extraVolumeMounts }}
     volumeMounts:

@@ -16,7 +16,10 @@
 {{- end -}}
 {{- $tls := has $v.kafka.securityProtocol (list "ssl" "sasl_ssl") -}}
 {{- $sasl := hasPrefix "sasl" $v.kafka.securityProtocol -}}
-{{- range $component := without (include "ringback.components" . | fromJsonArray) "canary" -}}
+{{- $clients := without (include "ringback.components" . | fromJsonArray) "canary" -}}
+{{- /* The topics job gets in with admin's, also when admin is elsewhere. */ -}}
+{{- if .Values.topics.enabled }}{{ $clients = append $clients "admin" | uniq }}{{ end -}}
+{{- range $component := $clients -}}
 {{- $credentials := include "ringback.credentials" (dict "root" $ "component" $component) | fromJson -}}
 {{- $where := printf "kafka.credentials (or %s.kafka)" $component -}}
 {{- if and $sasl (not $credentials.mechanism) -}}
@@ -53,6 +56,11 @@
 {{- $credentials := include "ringback.credentials" (dict "root" . "component" "dispatcher") | fromJson -}}
 {{- if and $d.keda.enabled (eq $credentials.mechanism "oauthbearer") (not $d.keda.prometheusAddress) -}}
 {{- $wrong = append $wrong "dispatcher.keda.prometheusAddress: with oauthbearer KEDA cannot ask Kafka for the lag; name a Prometheus that has it" -}}
+{{- end -}}
+{{- range $key, $on := dict "producer" $v.producer.autoscaling.enabled "dispatcher" (or $d.autoscaling.enabled $d.keda.enabled) -}}
+{{- if and $on (not (dig "requests" "cpu" "" (index $v $key).resources)) -}}
+{{- $wrong = append $wrong (printf "%s.resources.requests.cpu: say how much; the autoscaler goes by the share of it that is used" $key) -}}
+{{- end -}}
 {{- end -}}
 {{- range $key, $scaling := dict "producer.autoscaling" $v.producer.autoscaling "dispatcher.autoscaling" $d.autoscaling "dispatcher.keda" $d.keda -}}
 {{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) -}}
@@ -91,6 +99,24 @@
 {{- end -}}
 {{- if and $one.httpRoute.enabled (not $one.httpRoute.parentRefs) -}}
 {{- $wrong = append $wrong (printf "%s.httpRoute.parentRefs: name the Gateway that it belongs to" $component) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $v.admin.enabled $v.admin.ingress.enabled $v.admin.ingress.tls (eq (dig "admin" "session" "secure" true $v.config) false) -}}
+{{- $wrong = append $wrong "config.admin.session.secure: admin.ingress.tls is given, so the session's cookie is for TLS alone; leave it out" -}}
+{{- end -}}
+{{- $labels := dict "commonLabels" $v.commonLabels -}}
+{{- range $component := list "producer" "dispatcher" "metrics" "admin" "canary" -}}
+{{- $_ := set $labels (printf "%s.podLabels" $component) (index $v $component).podLabels -}}
+{{- $_ := set $labels (printf "%s.service.labels" $component) (dig "service" "labels" dict (index $v $component)) -}}
+{{- end -}}
+{{- range $name, $one := $v.monitoring -}}
+{{- $_ := set $labels (printf "monitoring.%s.labels" $name) $one.labels -}}
+{{- end -}}
+{{- range $where, $given := $labels -}}
+{{- range $key := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" -}}
+{{- if hasKey (default dict $given) $key -}}
+{{- $wrong = append $wrong (printf "%s: %s is what pods are found by, and stays as the chart says it; take another label" $where $key) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if and $v.monitoring.podMonitor.enabled $v.monitoring.serviceMonitor.enabled -}}

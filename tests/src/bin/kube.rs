@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use ringback_tests::kafka::{KafkaOptions, KafkaServer};
-use ringback_tests::kube::{Cluster, Release, refusals, releases};
+use ringback_tests::kube::{Cluster, Release, refusals, releases, scaling};
 
 #[tokio::main]
 async fn main() {
@@ -26,6 +26,8 @@ async fn main() {
     refusals::every_object_is_taken(&cluster);
     refusals::wrong_installations_say_why(&cluster, kafka.bootstrap()).await;
     refusals::failed_hook_says_why(&cluster);
+    refusals::forgotten_secret_is_said_by_the_hook(&cluster, kafka.bootstrap());
+    scaling::rollback_leaves_the_autoscaler_alone(&cluster, kafka.bootstrap());
 
     println!("--- install");
     let release = Release::install(&cluster, kafka.bootstrap());

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::cluster::Pod;
-use super::releases::{NAME, SECOND};
-use super::{Load, Release, until};
+use super::refusals::merge;
+use super::releases::{NAME, SECOND, chart, values};
+use super::{Cluster, Load, Release, until};
 
 impl Release<'_> {
     /// 2 → 5 → 2. By the chart's autoscaler where the cluster has metrics: its aim is moved instead of the
     /// load, and its patience on the way down is taken away. Elsewhere by hand.
     pub async fn scaled(&self, load: &Load) {
-        let metrics = ["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"];
-        if self.cluster.try_kubectl(&metrics, None).is_err() {
+        if !has_metrics(self.cluster) {
             println!("(no metrics API: scaled by hand instead of by the HorizontalPodAutoscaler)");
             load.chapter("scaled_out", || self.scale(5));
             self.shared_evenly(5).await;
@@ -37,16 +37,16 @@ impl Release<'_> {
                 before.is_subset(&after),
                 "switching it on ended some of {before:?}: {after:?}"
             );
-            self.aim(10_000);
+            aim(self.cluster, NAME, 10_000);
             self.settled("dispatcher", 2);
         });
         load.chapter("scaled_out", || {
-            self.aim(1);
+            aim(self.cluster, NAME, 1);
             self.settled("dispatcher", 5);
         });
         self.shared_evenly(5).await;
         load.chapter("scaled_in", || {
-            self.aim(10_000);
+            aim(self.cluster, NAME, 10_000);
             self.settled("dispatcher", 2);
         });
     }
@@ -86,28 +86,86 @@ impl Release<'_> {
             .kubectl(&["scale", &deployment, &format!("--replicas={count}")]);
         self.settled("dispatcher", count);
     }
+}
 
-    /// Has the autoscaler aim at this use of the CPU, in percent of what is requested.
-    fn aim(&self, percent: u32) {
-        let aimed = json!({ "spec": {
-            "metrics": [{ "type": "Resource", "resource": {
-                "name": "cpu", "target": { "type": "Utilization", "averageUtilization": percent },
-            } }],
-            "behavior": { "scaleDown": {
-                "stabilizationWindowSeconds": 0,
-                "policies": [{ "type": "Percent", "value": 100, "periodSeconds": 15 }],
-            } },
-        } });
-        let autoscaler = format!("hpa/{NAME}-dispatcher");
-        let patch = ["--type=merge", "--patch", &aimed.to_string()];
-        self.cluster
-            .kubectl(&[&["patch", &autoscaler], &patch[..]].concat());
-        until("the autoscaler has metrics", || {
-            let found = self.cluster.json(&["get", &autoscaler]);
-            let now = &found["status"]["currentMetrics"];
-            now.is_array()
-                .then_some(())
-                .ok_or_else(|| found["status"].to_string())
-        });
+/// Has a release's autoscaler aim at this use of the CPU, in percent of what is requested.
+fn aim(cluster: &Cluster, release: &str, percent: u32) {
+    let aimed = json!({ "spec": {
+        "metrics": [{ "type": "Resource", "resource": {
+            "name": "cpu", "target": { "type": "Utilization", "averageUtilization": percent },
+        } }],
+        "behavior": { "scaleDown": {
+            "stabilizationWindowSeconds": 0,
+            "policies": [{ "type": "Percent", "value": 100, "periodSeconds": 15 }],
+        } },
+    } });
+    let autoscaler = format!("hpa/{release}-dispatcher");
+    let patch = ["--type=merge", "--patch", &aimed.to_string()];
+    cluster.kubectl(&[&["patch", &autoscaler], &patch[..]].concat());
+    until("the autoscaler has metrics", || {
+        let found = cluster.json(&["get", &autoscaler]);
+        let now = &found["status"]["currentMetrics"];
+        now.is_array()
+            .then_some(())
+            .ok_or_else(|| found["status"].to_string())
+    });
+}
+
+fn has_metrics(cluster: &Cluster) -> bool {
+    let metrics = ["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"];
+    cluster.try_kubectl(&metrics, None).is_ok()
+}
+
+/// A release of dispatchers alone whose autoscaler is on from the first: what that has chosen stays while the
+/// next release comes, and while it is taken back.
+pub fn rollback_leaves_the_autoscaler_alone(cluster: &Cluster, bootstrap: &str) {
+    const SCALED: &str = "ringback-scaled";
+    println!("--- rollback");
+    if !has_metrics(cluster) {
+        return println!("(no metrics API: nothing scales)");
     }
+    let mut values = values(cluster, bootstrap);
+    let over = json!({
+        "producer": { "enabled": false }, "metrics": { "enabled": false }, "admin": { "enabled": false },
+        "kafka": { "groupPrefix": "scaled." }, "config": { "topics": { "prefix": "scaled." } },
+        "dispatcher": { "autoscaling": { "enabled": true, "minReplicas": 1, "maxReplicas": 3 } },
+    });
+    merge(&mut values, &over);
+    let chart = chart();
+    cluster
+        .helm(&["install", SCALED, &chart, "--wait"], &values)
+        .unwrap();
+    aim(cluster, SCALED, 1);
+    let wanted = || {
+        let deployment = format!("deployment/{SCALED}-dispatcher");
+        cluster.json(&["get", &deployment])["spec"]["replicas"].as_u64()
+    };
+    until("three dispatchers", || match wanted() {
+        Some(3) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let second = ["--set", SECOND[1], "--wait"];
+    let upgrade = [&["upgrade", SCALED, &chart], &second[..]].concat();
+    let rollback = ["rollback", SCALED, "1", "--wait"];
+    for (args, values) in [(&upgrade[..], &values), (&rollback[..], &Value::Null)] {
+        let seen = std::thread::scope(|scope| {
+            let helm = scope.spawn(|| cluster.helm(args, values));
+            let mut seen = BTreeSet::new();
+            while !helm.is_finished() {
+                seen.insert(wanted());
+            }
+            helm.join().unwrap().unwrap();
+            seen.insert(wanted());
+            seen
+        });
+        println!("{}: {seen:?} dispatchers", args[0]);
+        assert_eq!(
+            seen,
+            BTreeSet::from([Some(3)]),
+            "{} changed the number",
+            args[0]
+        );
+    }
+    let args = ["uninstall", SCALED, "--wait"];
+    cluster.helm(&args, &Value::Null).unwrap();
 }
