@@ -240,7 +240,9 @@ impl<L: Log, T: Transport> Taking<L, T> {
     fn report_lost(&self, partition: Partition, lost: Range<Offset>) {
         let spec = self.shared.topics.spec(partition.topic);
         let count = (lost.end - lost.start).unsigned_abs();
-        self.shared.metrics.add(Counter::RecordsLost, &[], count);
+        self.shared
+            .metrics
+            .add(Counter::RecordsLost, &[&spec.name], count);
         ringback_core::invariant::count(ringback_core::invariant::Invariant::DL10);
         tracing::error!(
             topic = spec.full_name,

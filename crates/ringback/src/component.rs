@@ -73,6 +73,17 @@ impl Components {
         admin: true,
         ..Self::NONE
     };
+
+    /// What metrics call a process that runs these.
+    fn name(self) -> &'static str {
+        match self {
+            Self::PRODUCER => "producer",
+            Self::DISPATCHER => "dispatcher",
+            Self::METRICS => "metrics",
+            Self::ADMIN => "admin",
+            _ => "up",
+        }
+    }
 }
 
 /// Where the running components can be reached.
@@ -181,7 +192,7 @@ impl Running {
     ) -> Result<Self, Failure> {
         let keys = config.key_ring()?;
         prepare_topics(&log, components.admin).await?;
-        let (metrics, health) = (Metrics::new(), Health::new());
+        let (metrics, health) = (Metrics::of(components.name()), Health::new());
         let traces = record_traces(&config, components, metrics.clone()).await?;
         let (listener, address) = listen(&config.telemetry.listen, "telemetry.listen").await?;
         let ended = CancellationToken::new();
