@@ -18,7 +18,7 @@ use ringback_metrics::MetricsService;
 use ringback_producer::{IngestState, RawIntake};
 use ringback_server::{Tls, TlsConfig};
 use ringback_telemetry::traces::Recording;
-use ringback_telemetry::{Health, Metrics, Needed};
+use ringback_telemetry::{Counter, Health, Metrics, Needed};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -292,6 +292,11 @@ impl Running {
         if components.producer {
             let (listener, address) = listen(&config.ingest.listen, "ingest.listen").await?;
             let (tls, address) = self.tls("ingest", &config.ingest.tls, address).await?;
+            // There from the start: alarms ask for their increase, and must see the first.
+            for status in ["500", "503"] {
+                self.metrics
+                    .add(Counter::HttpRequests, &["ingest", status], 0);
+            }
             self.addresses.ingest = Some(address);
             let state = IngestState::new(
                 log,

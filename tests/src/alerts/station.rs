@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::rules::{SCRAPE, shortened, shortened_routes};
-use super::table::Fault;
+use super::table::{Fault, STAYING};
 use crate::{ports, prometheus};
 
 /// How long an alert may take: with the longest of the shortened times, on a machine that is busy.
@@ -47,8 +47,8 @@ pub struct Seen {
     pub alert: &'static str,
     /// From the fault to the notification that it fires.
     pub fired: Duration,
-    /// From its mending to the notification that it is resolved.
-    pub resolved: Duration,
+    /// From its mending to the notification that it is resolved; `None` for [`STAYING`].
+    pub resolved: Option<Duration>,
 }
 
 /// Watches an installation. Everything ends with it.
@@ -145,7 +145,8 @@ scrape_configs:
         fs::rename(self.path("targets.next"), self.path("targets.json")).unwrap();
     }
 
-    /// Injects a fault, waits until its alerts fire, mends it, and waits until they are resolved.
+    /// Injects a fault, waits until its alerts fire, mends it, and waits until those are resolved that do not
+    /// [stay](STAYING).
     pub async fn trial(
         &self,
         fault: Fault,
@@ -168,13 +169,17 @@ scrape_configs:
         println!("{}: {mending}", self.name);
         mend.await;
         for (alert, fired) in fired {
-            let at = self.notification(alert, false, mended).await;
-            let resolved = at - mended;
             println!("figure alerts.fired_s.{alert} {:.1} s", fired.as_secs_f64());
-            println!(
-                "figure alerts.resolved_s.{alert} {:.1} s",
-                resolved.as_secs_f64()
-            );
+            let resolved = match STAYING.contains(&alert) {
+                true => None,
+                false => Some(self.notification(alert, false, mended).await - mended),
+            };
+            if let Some(resolved) = resolved {
+                println!(
+                    "figure alerts.resolved_s.{alert} {:.1} s",
+                    resolved.as_secs_f64()
+                );
+            }
             let seen = Seen {
                 alert,
                 fired,
