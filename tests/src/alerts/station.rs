@@ -64,8 +64,8 @@ pub struct Station {
 }
 
 impl Station {
-    /// Starts watching these addresses (`host:port` of `/metrics`), and waits until every rule was
-    /// evaluated and nothing fires.
+    /// Starts watching these addresses (`host:port` of `/metrics`), and waits until each was scraped, every
+    /// rule was evaluated, and nothing fires.
     pub async fn start(name: &'static str, targets: &[&str]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("ringback-alerts-")
@@ -92,6 +92,7 @@ impl Station {
         station.start_alertmanager(&alertmanager, &receiver).await;
         station.watch(targets);
         station.start_prometheus(&alertmanager).await;
+        station.wait_scraped(targets.len()).await;
         station.wait_evaluated().await;
         let early = station.books.lock().clone();
         assert!(early.is_empty(), "{name}: fires without a fault: {early:?}");
@@ -255,6 +256,29 @@ scrape_configs:
         }
         drop(told);
         seen
+    }
+
+    /// What was never seen is not missed when it goes.
+    async fn wait_scraped(&self, targets: usize) {
+        let url = format!(
+            "http://{}/api/v1/query?query=count(up%3D%3D1)",
+            self.prometheus
+        );
+        let deadline = Instant::now() + START;
+        loop {
+            let answer = async { reqwest::get(&url).await.ok()?.json::<Value>().await.ok() };
+            let answer = answer.await.unwrap_or_default();
+            if answer["data"]["result"][0]["value"][1] == targets.to_string() {
+                return;
+            }
+            let now = Instant::now();
+            assert!(
+                now < deadline,
+                "{}: of {targets} targets were scraped: {answer}",
+                self.name
+            );
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     async fn wait_evaluated(&self) {
