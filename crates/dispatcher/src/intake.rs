@@ -328,7 +328,10 @@ impl<L: Log, T: Transport> Handler for Taking<L, T> {
         {
             self.report_lost(partition, committed.offset..assignment.log_start);
         }
-        self.shared.metrics.inc(Counter::Rebalances, &["assigned"]);
+        let metrics = &self.shared.metrics;
+        metrics.inc(Counter::Rebalances, &["assigned"]);
+        // There before anything is lost: an alarm sees the first.
+        metrics.add(Counter::RecordsLost, &[&spec.name], 0);
         let gauge = self.shared.gauge.clone();
         let owned = Owned::new(&assignment, spec.role, class, gauge);
         self.shared.owns(owned.clone());

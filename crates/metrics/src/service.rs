@@ -391,6 +391,8 @@ impl<L: Log> Handler for Service<L> {
         }
         let position = position.max(assignment.log_start);
         self.metrics.inc(Counter::Rebalances, &["assigned"]);
+        // There before anything is lost: an alarm sees the first.
+        self.metrics.add(Counter::RecordsLost, &["attempts"], 0);
         let counting = Counting {
             fold: Fold::default(),
             restored: false,

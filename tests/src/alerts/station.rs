@@ -264,11 +264,12 @@ scrape_configs:
             "http://{}/api/v1/query?query=count(up%3D%3D1)",
             self.prometheus
         );
+        let wanted = targets.to_string();
         let deadline = Instant::now() + START;
         loop {
             let answer = async { reqwest::get(&url).await.ok()?.json::<Value>().await.ok() };
             let answer = answer.await.unwrap_or_default();
-            if answer["data"]["result"][0]["value"][1] == targets.to_string() {
+            if answer["data"]["result"][0]["value"][1] == *wanted {
                 return;
             }
             let now = Instant::now();

@@ -324,6 +324,9 @@ impl<L: Log> Handler for Intake<L> {
             self.gap(partition, committed.offset..assignment.log_start);
         }
         self.metrics.inc(Counter::Rebalances, &["assigned"]);
+        // There before anything is lost: an alarm sees the first.
+        let spec = self.topics.spec(partition.topic);
+        self.metrics.add(Counter::RecordsLost, &[&spec.name], 0);
         let taken = Taken {
             tracker: Tracker::new(assignment.committed.as_ref(), assignment.log_start),
             dirty: false,
