@@ -241,7 +241,9 @@ impl<L: Log, T: Transport> Taking<L, T> {
     fn report_lost(&self, partition: Partition, lost: Range<Offset>) {
         let spec = self.shared.topics.spec(partition.topic);
         let count = (lost.end - lost.start).unsigned_abs();
-        self.shared.metrics.add(Counter::RecordsLost, &[], count);
+        self.shared
+            .metrics
+            .add(Counter::RecordsLost, &[&spec.name], count);
         ringback_core::invariant::count(ringback_core::invariant::Invariant::DL10);
         tracing::error!(
             topic = spec.full_name,
@@ -328,7 +330,10 @@ impl<L: Log, T: Transport> Handler for Taking<L, T> {
         {
             self.report_lost(partition, committed.offset..assignment.log_start);
         }
-        self.shared.metrics.inc(Counter::Rebalances, &["assigned"]);
+        let metrics = &self.shared.metrics;
+        metrics.inc(Counter::Rebalances, &["assigned"]);
+        // There before anything is lost: an alarm sees the first.
+        metrics.add(Counter::RecordsLost, &[&spec.name], 0);
         let gauge = self.shared.gauge.clone();
         let owned = Owned::new(&assignment, spec.role, class, gauge);
         self.shared.owns(owned.clone());

@@ -54,7 +54,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Runs the canary alone, until SIGINT or SIGTERM.
 pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     let signal = component::signals()?;
-    let (metrics, health) = (Metrics::new(), Health::new());
+    let (metrics, health) = (Metrics::of("canary"), Health::new());
     let key = "telemetry.listen";
     let (listener, telemetry) = component::listen(&config.telemetry.listen, key).await?;
     let ended = CancellationToken::new();

@@ -18,7 +18,7 @@ use ringback_metrics::MetricsService;
 use ringback_producer::{IngestState, RawIntake};
 use ringback_server::{Tls, TlsConfig};
 use ringback_telemetry::traces::Recording;
-use ringback_telemetry::{Health, Metrics, Needed};
+use ringback_telemetry::{Counter, Health, Metrics, Needed};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +73,17 @@ impl Components {
         admin: true,
         ..Self::NONE
     };
+
+    /// What metrics call a process that runs these.
+    fn name(self) -> &'static str {
+        match self {
+            Self::PRODUCER => "producer",
+            Self::DISPATCHER => "dispatcher",
+            Self::METRICS => "metrics",
+            Self::ADMIN => "admin",
+            _ => "up",
+        }
+    }
 }
 
 /// Where the running components can be reached.
@@ -181,7 +192,7 @@ impl Running {
     ) -> Result<Self, Failure> {
         let keys = config.key_ring()?;
         prepare_topics(&log, components.admin).await?;
-        let (metrics, health) = (Metrics::new(), Health::new());
+        let (metrics, health) = (Metrics::of(components.name()), Health::new());
         let traces = record_traces(&config, components, metrics.clone()).await?;
         let (listener, address) = listen(&config.telemetry.listen, "telemetry.listen").await?;
         let ended = CancellationToken::new();
@@ -281,6 +292,11 @@ impl Running {
         if components.producer {
             let (listener, address) = listen(&config.ingest.listen, "ingest.listen").await?;
             let (tls, address) = self.tls("ingest", &config.ingest.tls, address).await?;
+            // There from the start: alarms ask for their increase, and must see the first.
+            for status in ["500", "503"] {
+                self.metrics
+                    .add(Counter::HttpRequests, &["ingest", status], 0);
+            }
             self.addresses.ingest = Some(address);
             let state = IngestState::new(
                 log,

@@ -22,8 +22,8 @@ pub struct Described {
 pub(crate) const BUILD: Described = Described {
     name: "ringback_build_info",
     kind: "gauge",
-    labels: &["version"],
-    help: "Version of this build; always 1",
+    labels: &["version", "component"],
+    help: "Version of this build, and the component that it runs, or `up` for all of them; always 1",
 };
 
 /// Since when it runs.

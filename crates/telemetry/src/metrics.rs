@@ -81,8 +81,8 @@ table! {
             "Positions of partitions whose commit failed; they are committed again",
         Rebalances = "ringback_rebalances_total" ["event"]
             "Partitions assigned, revoked or lost",
-        RecordsLost = "ringback_records_lost_total" []
-            "Offsets that retention dropped before they were read (DL10)",
+        RecordsLost = "ringback_records_lost_total" ["topic"]
+            "Offsets that retention dropped before they were read (DL10): of `attempts` statistics, of any other topic events",
         RecordsIgnored = "ringback_records_ignored_total" ["topic"]
             "Records that could not be read and need no parking: attempts and windows, which are counted without them",
         AttemptsCounted = "ringback_health_attempts_total" []
@@ -117,6 +117,8 @@ table! {
 table! {
     /// What goes up and down.
     Gauge {
+        Ready = "ringback_ready" ["component"]
+            "Whether this process is ready, as `/readyz` says it",
         InFlight = "ringback_requests_in_flight" []
             "Requests to webhooks in flight",
         Lanes = "ringback_lanes_active" []
@@ -192,6 +194,7 @@ const BUCKETS: [f64; 15] = [
 pub struct Metrics(Arc<Inner>);
 
 struct Inner {
+    component: &'static str,
     registry: Registry,
     counters: Vec<IntCounterVec>,
     gauges: Vec<GaugeVec>,
@@ -205,8 +208,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A set in which nothing has been counted.
+    /// A set in which nothing has been counted, of no component: for tools and tests.
     pub fn new() -> Self {
+        Self::of("")
+    }
+
+    /// The set of a process that runs this component, or `up`, which is all of them.
+    pub fn of(component: &'static str) -> Self {
         let registry = Registry::new();
         let counters = Counter::ALL.iter().map(|row| {
             let opts = Opts::new(row.name(), row.help());
@@ -241,8 +249,9 @@ impl Metrics {
             }
         }
         registered(&registry, Ok(Violations));
-        describe_process(&registry);
+        describe_process(&registry, component);
         Self(Arc::new(Inner {
+            component,
             registry,
             counters,
             gauges,
@@ -270,6 +279,13 @@ impl Metrics {
             .map_or(0, |metric| metric.get())
     }
 
+    /// The count so far, whatever its labels.
+    pub fn total(&self, counter: Counter) -> u64 {
+        let families = self.0.counters[counter as usize].collect();
+        let counts = families.iter().flat_map(MetricFamily::get_metric);
+        counts.map(|one| one.get_counter().get_value() as u64).sum()
+    }
+
     /// Sets a gauge.
     pub fn set(&self, gauge: Gauge, labels: &[&str], value: f64) {
         match self.0.gauges[gauge as usize].get_metric_with_label_values(labels) {
@@ -284,6 +300,15 @@ impl Metrics {
             Ok(metric) => metric.observe(seconds),
             Err(error) => debug_assert!(false, "{}: {error}", histogram.name()),
         }
+    }
+
+    /// Says whether this process is ready.
+    pub fn set_ready(&self, ready: bool) {
+        self.set(
+            Gauge::Ready,
+            &[self.0.component],
+            f64::from(u8::from(ready)),
+        );
     }
 
     /// All metrics in the text exposition format.
@@ -316,12 +341,12 @@ fn registered<C: Collector + Clone + 'static>(
     collector
 }
 
-/// Which build this is, and since when it runs.
-fn describe_process(registry: &Registry) {
+/// Which build this is, what it runs, and since when.
+fn describe_process(registry: &Registry, component: &str) {
     let opts = Opts::new(BUILD.name, BUILD.help);
     let build = registered(registry, GaugeVec::new(opts, BUILD.labels));
     build
-        .with_label_values(&[env!("CARGO_PKG_VERSION")])
+        .with_label_values(&[env!("CARGO_PKG_VERSION"), component])
         .set(1.0);
     let opts = Opts::new(START.name, START.help);
     let start = registered(registry, GaugeVec::new(opts, START.labels));
@@ -366,7 +391,7 @@ mod tests {
 
     #[test]
     fn every_row_can_be_used_and_is_exposed() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::of("admin");
         let values = ["a", "b", "c"];
         for row in Counter::ALL {
             metrics.inc(*row, &values[..row.labels().len()]);
@@ -387,7 +412,7 @@ mod tests {
             assert!(text.contains(&format!("# TYPE {name} ")), "{name}");
         }
         assert!(text.contains("# TYPE process_start_time_seconds gauge"));
-        assert!(text.contains("ringback_build_info{version="));
+        assert!(text.contains("ringback_build_info{component=\"admin\",version="));
         assert_eq!(metrics.count(Counter::Delivered, &[]), 1);
     }
 
@@ -443,6 +468,9 @@ mod tests {
         let metrics = Metrics::new();
         metrics.clone().add(Counter::Unrouted, &[], 3);
         assert_eq!(metrics.count(Counter::Unrouted, &[]), 3);
+        metrics.add(Counter::RecordsLost, &["attempts"], 2);
+        metrics.add(Counter::RecordsLost, &["replay"], 5);
+        assert_eq!(metrics.total(Counter::RecordsLost), 7);
         assert_eq!(Metrics::new().count(Counter::Unrouted, &[]), 0);
     }
 }

@@ -29,7 +29,8 @@ pub async fn serve(
         .await
 }
 
-async fn expose(State((metrics, _)): State<(Metrics, Health)>) -> Response {
+async fn expose(State((metrics, health)): State<(Metrics, Health)>) -> Response {
+    metrics.set_ready(health.standing().not_ready.is_empty());
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], metrics.expose()).into_response()
 }
@@ -71,7 +72,7 @@ mod tests {
     async fn serves_metrics_and_health_until_shutdown() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (metrics, health) = (Metrics::new(), Health::new());
+        let (metrics, health) = (Metrics::of("dispatcher"), Health::new());
         let shutdown = CancellationToken::new();
         let part = health.component("dispatcher");
         let server = tokio::spawn(serve(listener, metrics, health.clone(), shutdown.clone()));
@@ -83,8 +84,20 @@ mod tests {
             unready.contains(r#""not_ready":{"dispatcher":"starting"}"#),
             "{unready}"
         );
+        let ready = async || {
+            let told = ask(address, "/metrics").await;
+            let is = |n| {
+                told.contains(&format!(
+                    "\nringback_ready{{component=\"dispatcher\"}} {n}\n"
+                ))
+            };
+            assert!(is(0) ^ is(1), "{told}");
+            is(1)
+        };
+        assert!(!ready().await);
         part.ready();
         assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        assert!(ready().await);
         part.not_ready("the log is away");
         let degraded = ask(address, "/readyz").await;
         assert!(degraded.starts_with("HTTP/1.1 200"), "{degraded}");
@@ -93,6 +106,7 @@ mod tests {
         let draining = ask(address, "/readyz").await;
         assert!(draining.starts_with("HTTP/1.1 503"), "{draining}");
         assert!(draining.contains(r#""process":"draining""#), "{draining}");
+        assert!(!ready().await);
         let metrics = ask(address, "/metrics").await;
         assert!(
             metrics.contains("\nringback_events_unrouted_total 0\n"),

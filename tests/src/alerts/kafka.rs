@@ -25,7 +25,7 @@ use crate::proxy::{Proxy, Slow};
 
 /// After how long a dispatcher that says nothing is expelled.
 const SESSION: &str = "log.kafka.properties.session.timeout.ms=4000";
-/// Of each topic of events in [`Installation`].
+/// Of each topic of events, and of attempts, in [`Installation`].
 const PARTITIONS: i32 = 4;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// More than the rule lets pass.
@@ -54,8 +54,8 @@ impl Bench {
         let bootstrap = through.map(|proxy| proxy.address.to_string());
         let bootstrap = bootstrap.unwrap_or_else(|| server.bootstrap().to_owned());
         let ringback = Installation::start(&bootstrap, further).await;
-        let ingest = ringback.producer.url("ingest");
-        let load = Load::start(ringback.client.clone(), &ingest, &ringback.token, 5);
+        let ingest = (&ringback.producer, "http");
+        let load = Load::start(ringback.client.clone(), ingest, &ringback.token, 5);
         Self {
             server: Arc::new(server),
             ringback,
@@ -75,10 +75,11 @@ impl Bench {
         config
     }
 
-    /// The addresses of `/metrics`, with those of this dispatcher.
-    fn targets<'a>(&'a self, dispatcher: &'a Process) -> [&'a str; 3] {
-        let all = [&self.ringback.admin, &self.ringback.producer, dispatcher];
-        all.map(|process| process.addresses["telemetry"].as_str())
+    /// The addresses of `/metrics`, with those of these.
+    fn targets<'a>(&'a self, further: &[&'a Process]) -> Vec<&'a str> {
+        let all = [&[&self.ringback.admin, &self.ringback.producer], further].concat();
+        let addresses = all.iter().map(|process| &*process.addresses["telemetry"]);
+        addresses.collect()
     }
 
     /// Changes a setting of a topic, with Kafka's own tool.
@@ -100,11 +101,24 @@ impl Bench {
         producer.flush(PATIENCE).unwrap();
     }
 
-    /// Deletes the records of CDR events that are there.
-    async fn delete_events(&self) {
+    /// How many records a topic has had.
+    fn written(&self, topic: &str) -> i64 {
+        let asking: BaseConsumer = self.client().create().unwrap();
+        let topic = self.name(topic);
+        let ends = (0..PARTITIONS).map(|partition| {
+            let (_, end) = asking
+                .fetch_watermarks(&topic, partition, PATIENCE)
+                .unwrap();
+            end
+        });
+        ends.sum()
+    }
+
+    /// Deletes the records of a topic that are there.
+    async fn delete(&self, topic: &str) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
         let mut list = TopicPartitionList::new();
-        let topic = self.name("events.cdr");
+        let topic = self.name(topic);
         for partition in 0..PARTITIONS {
             list.add_partition_offset(&topic, partition, Offset::End)
                 .unwrap();
@@ -130,7 +144,10 @@ impl Bench {
 pub async fn members() -> Vec<Seen> {
     let bench = Bench::start(None, &[SESSION]).await;
     let mut dispatcher = bench.ringback.dispatcher().await;
-    let station = Station::start("members", &bench.targets(&dispatcher)).await;
+    let mut metrics = bench.ringback.component("metrics").await;
+    let counting = metrics.addresses["telemetry"].clone();
+    let targets = bench.targets(&[&dispatcher, &metrics]);
+    let station = Station::start("members", &targets).await;
     let garbage = "acme/garbage";
     let garbage_written = station.trial(
         Fault::GarbageInConfiguration,
@@ -143,7 +160,13 @@ pub async fn members() -> Vec<Seen> {
         async { intruder.set(Some(Intruder::join(&bench).await)) },
         async { drop(intruder.take()) },
     );
-    tokio::join!(garbage_written, joined);
+    let servers = [&bench.ringback.admin, &metrics];
+    let stood_still = station.trial(
+        Fault::ServersStandStill,
+        async { servers.into_iter().for_each(Process::pause) },
+        async { servers.into_iter().for_each(Process::go_on) },
+    );
+    tokio::join!(garbage_written, joined, stood_still);
     let stand_still = async {
         for _ in 0..EXPULSIONS {
             bench.members(true).await;
@@ -154,11 +177,25 @@ pub async fn members() -> Vec<Seen> {
         bench.members(true).await;
     };
     let paused = station.trial(Fault::DispatcherPaused, stand_still, async {});
-    paused.await;
+    let attempts_deleted = station.trial(
+        Fault::AttemptsDeleted,
+        async {
+            metrics.kill();
+            let before = bench.written("attempts");
+            let more = async || bench.written("attempts") >= before + 10;
+            eventually("attempts that nobody counts", more).await;
+            bench.delete("attempts").await;
+            metrics.restart().await;
+        },
+        async {},
+    );
+    tokio::join!(paused, attempts_deleted);
     let mut next = None;
     let replace = async |next: &mut Option<Process>| {
         let started = bench.ringback.dispatcher().await;
-        station.watch(&bench.targets(&started));
+        let mut targets = bench.targets(&[&started]);
+        targets.push(&counting);
+        station.watch(&targets);
         *next = Some(started);
     };
     let gone = station.trial(
@@ -173,7 +210,7 @@ pub async fn members() -> Vec<Seen> {
         async {
             next.take().unwrap().kill();
             bench.load.more(10).await;
-            bench.delete_events().await;
+            bench.delete("events.cdr").await;
             replace(&mut last).await;
         },
         async {},
@@ -193,7 +230,7 @@ pub async fn sick() -> Vec<Seen> {
     ];
     let bench = Bench::start(Some(&proxy), &settings).await;
     let dispatcher = bench.ringback.dispatcher().await;
-    let station = Station::start("sick", &bench.targets(&dispatcher)).await;
+    let station = Station::start("sick", &bench.targets(&[&dispatcher])).await;
     for (fault, topic) in [
         (Fault::TopicChanged, bench.name("attempts")),
         (Fault::PositionsRefused, "__consumer_offsets".to_owned()),

@@ -1,4 +1,5 @@
-//! A steady stream of events, whatever the ingest says to them.
+//! A steady stream of events, whatever the ingest says to them, as long as it is ready: a Service leads
+//! nobody to one that is not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::installation::eventually;
+use crate::process::Process;
 
 /// Goes on until it is dropped.
 pub struct Load {
@@ -17,16 +19,26 @@ pub struct Load {
 }
 
 impl Load {
-    /// Posts that many events per second to the ingest at this address.
-    pub fn start(client: reqwest::Client, ingest: &str, token: &str, per_second: u32) -> Self {
+    /// Posts that many events per second to the ingest of this process (`http` or `https`).
+    pub fn start(
+        client: reqwest::Client,
+        (producer, scheme): (&Process, &str),
+        token: &str,
+        per_second: u32,
+    ) -> Self {
         let accepted = Arc::<AtomicUsize>::default();
         let (counted, token) = (accepted.clone(), token.to_owned());
-        let url = format!("{ingest}/v1/events");
+        let url = format!("{scheme}://{}/v1/events", producer.addresses["ingest"]);
+        let ready = format!("{}/readyz", producer.url("telemetry"));
         let task = tokio::spawn(async move {
             let mut pace = tokio::time::interval(Duration::from_secs(1) / per_second);
             pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 pace.tick().await;
+                let is_ready = client.get(&ready).send().await;
+                if !is_ready.is_ok_and(|answer| answer.status().is_success()) {
+                    continue;
+                }
                 let event = json!({ "type": "cdr.completed", "data": { "n": 1 } });
                 let post = client.post(&url).bearer_auth(&token).json(&event);
                 let answer = post.send().await;

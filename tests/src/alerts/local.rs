@@ -75,8 +75,8 @@ impl Up {
 
     /// Events from now on, that many per second.
     fn load(&self, scheme: &str, per_second: u32) -> Load {
-        let ingest = format!("{scheme}://{}", self.process.addresses["ingest"]);
-        Load::start(self.client.clone(), &ingest, &self.token, per_second)
+        let ingest = (&self.process, scheme);
+        Load::start(self.client.clone(), ingest, &self.token, per_second)
     }
 
     async fn watched(&self, name: &'static str) -> Station {
@@ -210,30 +210,52 @@ pub async fn hanging() -> Vec<Seen> {
     station.end().await
 }
 
-/// A canary that dispatchers cannot reach.
+/// A canary that dispatchers cannot reach, that cannot reach the administration, and that is gone.
 pub async fn canary() -> Vec<Seen> {
     let listen = format!("127.0.0.1:{}", ports::free().unwrap());
-    let way = Proxy::start_at("127.0.0.1:0").await;
+    let [way, way_in] = [Proxy::start().await, Proxy::start().await];
     way.forward_to(&listen);
+    // Longer than anything here lasts.
+    let settings = ["dispatcher.timeout=10m".to_owned()];
+    let up = Up::start(tempfile::tempdir().unwrap(), &settings).await;
+    way_in.forward_to(&up.process.addresses["admin"]);
     let settings = [
-        "canary.enabled=true".to_owned(),
         "canary.every=1s".to_owned(),
         format!("canary.listen={listen}"),
         format!("canary.url=http://{}/", way.address),
-        // Longer than anything here lasts.
-        "dispatcher.timeout=10m".to_owned(),
+        format!("canary.admin_url=http://{}", way_in.address),
+        format!("canary.ingest_url={}", up.process.url("ingest")),
     ];
-    let up = Up::start(tempfile::tempdir().unwrap(), &settings).await;
-    let station = up.watched("canary").await;
-    let swallow = async {
-        way.be(Slow {
-            hold: true,
-            ..Slow::default()
-        });
+    let mut canary = Process::start("canary", up.dir.path(), &settings).await;
+    let telemetry = [&up.process, &canary].map(|process| process.addresses["telemetry"].clone());
+    let station = Station::start("canary", &telemetry.each_ref().map(String::as_str)).await;
+    let swallow = Slow {
+        hold: true,
+        ..Slow::default()
     };
-    let let_through = async { way.be(Slow::default()) };
-    let trial = station.trial(Fault::CanaryUnreachable, swallow, let_through);
-    trial.await;
+    let unreachable = station.trial(Fault::CanaryUnreachable, async { way.be(swallow) }, async {
+        way.be(Slow::default())
+    });
+    let locked_out = station.trial(
+        Fault::CanaryLockedOut,
+        async { way_in.be(swallow) },
+        async { way_in.be(Slow::default()) },
+    );
+    tokio::join!(unreachable, locked_out);
+    let killed = Cell::new(None);
+    let gone = station.trial(
+        Fault::CanaryGone,
+        async {
+            canary.kill();
+            killed.set(Some(canary));
+        },
+        async {
+            let mut canary = killed.take().unwrap();
+            canary.restart().await;
+            killed.set(Some(canary));
+        },
+    );
+    gone.await;
     station.end().await
 }
 

@@ -47,10 +47,14 @@ pub async fn run() {
     assert!(untried.is_empty(), "not tried: {untried:?}");
     let slowest = |of: fn(&Seen) -> Duration| seen.iter().map(of).max().unwrap_or_default();
     println!("figure alerts.fired {} count", seen.len());
-    println!("figure alerts.resolved {} count", seen.len());
+    let resolved = seen.iter().filter(|seen| seen.resolved.is_some());
+    println!("figure alerts.resolved {} count", resolved.count());
     for (name, time) in [
         ("fired", slowest(|seen| seen.fired)),
-        ("resolved", slowest(|seen| seen.resolved)),
+        (
+            "resolved",
+            slowest(|seen| seen.resolved.unwrap_or_default()),
+        ),
     ] {
         println!("figure alerts.{name}_slowest {:.0} s", time.as_secs_f64());
     }

@@ -220,12 +220,13 @@ mod tests {
         assert_eq!(alerts(&scaled), alerts(RULES));
         assert!(alerts(RULES).len() > 20);
         for line in [
-            r#"        expr: max by (topic) (ringback_oldest_waiting_seconds{group=~"dispatcher.events.+"}) > 10"#,
+            r#"        expr: max by (namespace, job, topic) (ringback_oldest_waiting_seconds{group=~"dispatcher.events.+"}) > 10"#,
             "        for: 10000ms",
-            "        expr: max(ringback_config_age_seconds) > 5",
-            "        expr: min by (server) (ringback_tls_certificate_expiry_seconds) - time() < 7 * 86400",
-            r#"            and sum(rate(ringback_attempts_total[30000ms])) > 0.2"#,
-            r#"        expr: 1 - sum(rate(ringback_delivery_seconds_bucket{le="5"}[720000ms])) / sum(rate(ringback_delivery_seconds_count[720000ms]))"#,
+            "        expr: max by (namespace, job) (ringback_config_age_seconds) > 5",
+            "        expr: min by (namespace, job, server) (ringback_tls_certificate_expiry_seconds) - time() < 7 * 86400",
+            r#"            and sum by (namespace, job) (rate(ringback_attempts_total[30000ms])) > 0.2"#,
+            r#"          1 - sum by (namespace, job) (rate(ringback_delivery_seconds_bucket{le="5"}[8640000ms]))"#,
+            "          group by (namespace, job) (last_over_time(ringback_build_info[2880000ms] offset 20000ms))",
         ] {
             assert!(
                 scaled.lines().any(|scaled| scaled == line),

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::rules::{SCRAPE, shortened, shortened_routes};
-use super::table::Fault;
+use super::table::{Fault, STAYING};
 use crate::{ports, prometheus};
 
 /// How long an alert may take: with the longest of the shortened times, on a machine that is busy.
@@ -47,8 +47,8 @@ pub struct Seen {
     pub alert: &'static str,
     /// From the fault to the notification that it fires.
     pub fired: Duration,
-    /// From its mending to the notification that it is resolved.
-    pub resolved: Duration,
+    /// From its mending to the notification that it is resolved; `None` for [`STAYING`].
+    pub resolved: Option<Duration>,
 }
 
 /// Watches an installation. Everything ends with it.
@@ -64,8 +64,8 @@ pub struct Station {
 }
 
 impl Station {
-    /// Starts watching these addresses (`host:port` of `/metrics`), and waits until every rule was
-    /// evaluated and nothing fires.
+    /// Starts watching these addresses (`host:port` of `/metrics`), and waits until each was scraped, every
+    /// rule was evaluated, and nothing fires.
     pub async fn start(name: &'static str, targets: &[&str]) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("ringback-alerts-")
@@ -92,6 +92,7 @@ impl Station {
         station.start_alertmanager(&alertmanager, &receiver).await;
         station.watch(targets);
         station.start_prometheus(&alertmanager).await;
+        station.wait_scraped(targets.len()).await;
         station.wait_evaluated().await;
         let early = station.books.lock().clone();
         assert!(early.is_empty(), "{name}: fires without a fault: {early:?}");
@@ -145,7 +146,8 @@ scrape_configs:
         fs::rename(self.path("targets.next"), self.path("targets.json")).unwrap();
     }
 
-    /// Injects a fault, waits until its alerts fire, mends it, and waits until they are resolved.
+    /// Injects a fault, waits until its alerts fire, mends it, and waits until those are resolved that do not
+    /// [stay](STAYING).
     pub async fn trial(
         &self,
         fault: Fault,
@@ -168,13 +170,17 @@ scrape_configs:
         println!("{}: {mending}", self.name);
         mend.await;
         for (alert, fired) in fired {
-            let at = self.notification(alert, false, mended).await;
-            let resolved = at - mended;
             println!("figure alerts.fired_s.{alert} {:.1} s", fired.as_secs_f64());
-            println!(
-                "figure alerts.resolved_s.{alert} {:.1} s",
-                resolved.as_secs_f64()
-            );
+            let resolved = match STAYING.contains(&alert) {
+                true => None,
+                false => Some(self.notification(alert, false, mended).await - mended),
+            };
+            if let Some(resolved) = resolved {
+                println!(
+                    "figure alerts.resolved_s.{alert} {:.1} s",
+                    resolved.as_secs_f64()
+                );
+            }
             let seen = Seen {
                 alert,
                 fired,
@@ -250,6 +256,30 @@ scrape_configs:
         }
         drop(told);
         seen
+    }
+
+    /// What was never seen is not missed when it goes.
+    async fn wait_scraped(&self, targets: usize) {
+        let url = format!(
+            "http://{}/api/v1/query?query=count(up%3D%3D1)",
+            self.prometheus
+        );
+        let wanted = targets.to_string();
+        let deadline = Instant::now() + START;
+        loop {
+            let answer = async { reqwest::get(&url).await.ok()?.json::<Value>().await.ok() };
+            let answer = answer.await.unwrap_or_default();
+            if answer["data"]["result"][0]["value"][1] == *wanted {
+                return;
+            }
+            let now = Instant::now();
+            assert!(
+                now < deadline,
+                "{}: of {targets} targets were scraped: {answer}",
+                self.name
+            );
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     async fn wait_evaluated(&self) {

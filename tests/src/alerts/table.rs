@@ -22,7 +22,18 @@ pub enum Fault {
     PositionsRefused,
     KafkaAway,
     CanaryUnreachable,
+    CanaryLockedOut,
+    CanaryGone,
+    ServersStandStill,
+    AttemptsDeleted,
 }
+
+/// Alerts that stay for hours after the mending, because the shortest time that they look at is so long;
+/// promtool shows that they end (tests/deploy/alerts.yaml).
+pub const STAYING: [&str; 2] = [
+    "RingbackIngestBudgetSlowBurn",
+    "RingbackDeliveryBudgetSlowBurn",
+];
 
 /// Each alert, and what raises it.
 pub const TABLE: &[(&str, Fault)] = &[
@@ -31,6 +42,9 @@ pub const TABLE: &[(&str, Fault)] = &[
     ("RingbackPartitionStuck", Fault::ReceiversHang),
     ("RingbackPartitionsUnowned", Fault::IntruderInGroup),
     ("RingbackNoDispatcher", Fault::DispatcherGone),
+    ("RingbackNoIngest", Fault::KafkaAway),
+    ("RingbackNoAdmin", Fault::ServersStandStill),
+    ("RingbackNoMetrics", Fault::ServersStandStill),
     ("RingbackErrorRatioHigh", Fault::ReceiversFail),
     ("RingbackOwnFaults", Fault::ProxyAway),
     ("RingbackParkedGrowing", Fault::ReceiversFail),
@@ -38,6 +52,7 @@ pub const TABLE: &[(&str, Fault)] = &[
     // Retention that drops what nobody has read is DL10, the one that is not our code's doing.
     ("RingbackInvariantViolated", Fault::RecordsDeleted),
     ("RingbackRecordsLost", Fault::RecordsDeleted),
+    ("RingbackAttemptsLost", Fault::AttemptsDeleted),
     ("RingbackConfigurationStale", Fault::KafkaAway),
     (
         "RingbackConfigurationUnreadable",
@@ -50,8 +65,12 @@ pub const TABLE: &[(&str, Fault)] = &[
     ("RingbackProjectionBehind", Fault::DatabaseLocked),
     ("RingbackCertificateExpiring", Fault::CertificateOld),
     ("RingbackIngestBudgetBurning", Fault::KafkaAway),
+    ("RingbackIngestBudgetSlowBurn", Fault::KafkaAway),
     ("RingbackDeliveryBudgetBurning", Fault::ReceiversSlow),
+    ("RingbackDeliveryBudgetSlowBurn", Fault::ReceiversSlow),
     ("RingbackCanaryFailing", Fault::CanaryUnreachable),
+    ("RingbackCanarySetUpFailed", Fault::CanaryLockedOut),
+    ("RingbackNoCanary", Fault::CanaryGone),
 ];
 
 impl Fault {
@@ -113,6 +132,19 @@ impl Fault {
             Self::CanaryUnreachable => [
                 "the way to the canary's receiver swallows everything",
                 "it lets everything through",
+            ],
+            Self::CanaryLockedOut => [
+                "the canary's way to the administration swallows everything",
+                "it lets everything through",
+            ],
+            Self::CanaryGone => ["the canary is killed", "it is started again"],
+            Self::ServersStandStill => [
+                "the administration and what judges webhooks stand still",
+                "they run",
+            ],
+            Self::AttemptsDeleted => [
+                "while nobody counts attempts, their records are deleted; then somebody does",
+                "nothing more is deleted",
             ],
             Self::KafkaAway => ["nothing gets through to Kafka", "everything gets through"],
         }

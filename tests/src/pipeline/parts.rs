@@ -186,7 +186,7 @@ impl Machine {
 
     /// Records that it counted as lost.
     pub(super) fn counted_lost(&self) -> u64 {
-        self.metrics.count(Counter::RecordsLost, &[])
+        self.metrics.total(Counter::RecordsLost)
     }
 }
 

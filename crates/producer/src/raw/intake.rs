@@ -328,6 +328,9 @@ impl<L: Log> Handler for Intake<L> {
             self.gap(partition, committed.offset..assignment.log_start);
         }
         self.metrics.inc(Counter::Rebalances, &["assigned"]);
+        // There before anything is lost: an alarm sees the first.
+        let spec = self.topics.spec(partition.topic);
+        self.metrics.add(Counter::RecordsLost, &[&spec.name], 0);
         let taken = Taken {
             tracker: Tracker::new(assignment.committed.as_ref(), assignment.log_start),
             dirty: false,
@@ -371,10 +374,12 @@ impl<L: Log> Handler for Intake<L> {
 
     fn gap(&mut self, partition: Partition, lost: Range<Offset>) {
         let missing = (lost.end - lost.start).unsigned_abs();
-        self.metrics.add(Counter::RecordsLost, &[], missing);
+        let spec = self.topics.spec(partition.topic);
+        let labels = [spec.name.as_str()];
+        self.metrics.add(Counter::RecordsLost, &labels, missing);
         count(Invariant::DL10);
         tracing::error!(
-            topic = self.topics.spec(partition.topic).full_name,
+            topic = spec.full_name,
             partition = partition.index,
             from = lost.start,
             to = lost.end,
