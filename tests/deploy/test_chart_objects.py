@@ -517,14 +517,21 @@ class Wiring(unittest.TestCase):
         for each in alerts:
             url = each["annotations"]["runbook_url"]
             self.assertTrue(url.startswith("https://runbooks.example.org/"), url)
-        shown = {
-            name: text
-            for each in of_kind(objects("full"), "ConfigMap")
-            for name, text in each.get("data", {}).items()
-        }
         files = {path.name: path.read_text().rstrip() for path in (ROOT / "deploy/grafana").glob("*.json")}
-        self.assertEqual({name: text.rstrip() for name, text in shown.items()}, files)
         self.assertGreaterEqual(len(files), 4)
+        # Their links lead where the portal and the runbooks are, as far as the chart was told.
+        led = [
+            ("full", "http://127.0.0.1:8081", "https://portal.example.org"),
+            ("token", "docs/runbooks/", "https://runbooks.example.org/"),
+        ]
+        for name, default, told in led:
+            shown = {
+                name: text.rstrip()
+                for each in of_kind(objects(name), "ConfigMap")
+                for name, text in each.get("data", {}).items()
+            }
+            self.assertEqual(shown, {name: text.replace(default, told) for name, text in files.items()})
+            self.assertIn(told, shown["overview.json"])
 
 
 if __name__ == "__main__":

@@ -4,18 +4,14 @@
 use std::path::Path;
 
 use crate::step::{cargo, command, run};
-use crate::target;
+use crate::{built, target};
 
 /// It takes some minutes; what hangs is ended after these seconds.
 const SECONDS_MAX: &str = "1000";
 
 /// Runs it with this `ringback`.
 pub(crate) fn test(ringback: &Path) -> Result<(), String> {
-    // Installations run in folders of their own.
-    let ringback = ringback.canonicalize().map_err(|error| {
-        let path = ringback.display();
-        format!("{path}: {error}; build it: cargo build --package ringback")
-    })?;
+    let ringback = built(ringback)?;
     let tests = ["--locked", "--package", "ringback-tests", "--bin"];
     run(cargo(&["run"]).args(tests).args(["kafka", "--", "prepare"]))?;
     run(cargo(&["run"]).args(tests).arg("prometheus"))?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::step::{cargo, command, output, run};
-use crate::{root, target};
+use crate::{built, root, target};
 
 /// Built when the machine has no Helm.
 const HELM: &str = "helm.sh/helm/v3/cmd/helm@v3.19.0";
@@ -17,6 +17,7 @@ const GO: &str = "install Go (Debian: apt-get install golang)";
 
 /// Runs the tests of `tests/deploy` with this `ringback`. Says what is skipped outside of CI.
 pub(crate) fn test(ringback: &Path, in_ci: bool) -> Result<(), String> {
+    let ringback = built(ringback)?;
     let kit = kit();
     let helm = match helm(kit.as_deref()) {
         Ok(helm) => Some(helm),

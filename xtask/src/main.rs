@@ -110,6 +110,14 @@ fn target() -> PathBuf {
     }
 }
 
+/// The program that is tested, for whoever runs in another folder.
+fn built(ringback: &Path) -> Result<PathBuf, String> {
+    ringback.canonicalize().map_err(|error| {
+        let path = ringback.display();
+        format!("{path}: {error}; build it: cargo build --package ringback [--release]")
+    })
+}
+
 /// The names of the programs in a folder of the repository, sorted.
 fn names_in(folder: &str) -> Result<Vec<String>, String> {
     let dir = root().join(folder);

@@ -114,7 +114,7 @@ restarted in the middle of an upgrade, and a rollback brings back what was.
 {{- $_ := set $set "admin.session.secure" true -}}
 {{- end -}}
 {{- if not (dig "admin" "public_url" "" $root.Values.config) -}}
-{{- $_ := set $set "admin.public_url" (printf "https://%s" (first $ingress.hosts)) -}}
+{{- $_ := set $set "admin.public_url" (include "ringback.publicUrl" $root) -}}
 {{- end -}}
 {{- end -}}
 {{- $_ := set $set "admin.projection.engine" $root.Values.admin.projection.engine -}}
@@ -185,4 +185,14 @@ so it is given the name of the variable then, which is no key. */}}
 {{- $unit := regexFind "[a-z]+$" . -}}
 {{- if eq $unit "ms" -}}{{ div (add $number 999) 1000 }}
 {{- else -}}{{ mul $number (get (dict "s" 1 "m" 60 "h" 3600 "d" 86400) $unit) }}{{- end -}}
+{{- end -}}
+
+{{- /* Where people find the administration; empty: not known. */}}
+{{- define "ringback.publicUrl" -}}
+{{- $ingress := .Values.admin.ingress -}}
+{{- $ours := "" -}}
+{{- if and $ingress.enabled $ingress.tls -}}
+{{- $ours = printf "https://%s" (first $ingress.hosts) -}}
+{{- end -}}
+{{- dig "admin" "public_url" "" .Values.config | default $ours | trimSuffix "/" -}}
 {{- end -}}
