@@ -474,7 +474,8 @@ class Wiring(unittest.TestCase):
         self.assertEqual(scaled[0]["authenticationRef"]["name"], authentication["metadata"]["name"])
         [cpu, *queries] = one(objects("token"), "ScaledObject", "dispatcher")["spec"]["triggers"]
         self.assertEqual(cpu["type"], "cpu")
-        self.assertEqual(len(queries), 2)
+        self.assertEqual(len(queries), 3)
+        self.assertEqual(queries[-1]["metadata"]["threshold"], str(4096 * 7 // 10))
         metrics = (ROOT / "docs/metrics.md").read_text()
         for trigger in queries:
             name = re.search(r"ringback_\w+", trigger["metadata"]["query"])[0]
