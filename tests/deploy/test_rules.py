@@ -124,6 +124,23 @@ class Rules(unittest.TestCase):
         asked = set(re.findall(r"\bringback_\w+", RULES.read_text()))
         self.assertEqual(asked, {series.partition("{")[0] for series in healthy()})
 
+    def test_who_does_without_a_part_is_not_alerted(self):
+        """No ingest, where events come straight onto the topics; a canary that watches from elsewhere."""
+        parts = {
+            "direct": lambda of: "producer" not in of and "ingest" not in of,
+            "outside": lambda of: "canary" in of,
+        }
+        series = []
+        for job, has in parts.items():
+            for of, values in filter(lambda pair: has(pair[0]), healthy().items()):
+                start, _, step = str(values).partition("+")
+                values = f"{start}+{step or 0}x60"
+                series.append({"series": labelled(of, {"job": job, "instance": job}), "values": values})
+        quiet = {"expr": "ALERTS", "eval_time": "50m", "exp_samples": []}
+        test = {"interval": "1m", "input_series": series, "promql_expr_test": [quiet]}
+        done = self.promtool("1m", [test])
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
     def test_nothing_is_compared_over_installations(self):
         """Every aggregation keeps what tells installations apart."""
         text = RULES.read_text()
