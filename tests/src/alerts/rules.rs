@@ -226,7 +226,7 @@ mod tests {
             "        expr: min by (namespace, job, server) (ringback_tls_certificate_expiry_seconds) - time() < 7 * 86400",
             r#"            and sum by (namespace, job) (rate(ringback_attempts_total[30000ms])) > 0.2"#,
             r#"          1 - sum by (namespace, job) (rate(ringback_delivery_seconds_bucket{le="5"}[8640000ms]))"#,
-            "          group by (namespace, job) (last_over_time(ringback_build_info[2880000ms] offset 20000ms))",
+            r#"          group by (namespace, job) (last_over_time(ringback_build_info{component=~"producer|up"}[2880000ms] offset 20000ms))"#,
         ] {
             assert!(
                 scaled.lines().any(|scaled| scaled == line),
