@@ -334,4 +334,12 @@ mod tests {
         assert_eq!(read.0, Duration::from_secs(32));
         assert!(serde_json::from_value::<Waits>("soon".into()).is_err());
     }
+
+    #[test]
+    fn editors_know_what_a_duration_is() {
+        let schema = schemars::schema_for!(DurationText).to_value();
+        assert_eq!(schema["title"], "Duration");
+        assert_eq!(schema["type"], "string");
+        assert_eq!(schema["pattern"], "^[0-9]+(ms|s|m|h|d)$");
+    }
 }

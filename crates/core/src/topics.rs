@@ -2,6 +2,7 @@
 //! Creation, checks, documentation and Helm are generated from it.
 
 mod config;
+pub mod group;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,57 +53,6 @@ pub enum Role {
     Windows,
     /// Foreign records of source `0..` of [`TopicsConfig::raw`], to be made events.
     Raw(usize),
-}
-
-/// Names of consumer groups, without the prefix of the deployment.
-pub mod group {
-    /// Dispatchers, first attempts of CDR events.
-    pub const CDR_EVENTS: &str = "dispatcher.events.cdr";
-    /// Dispatchers, first attempts of extension events.
-    pub const EXTENSION_EVENTS: &str = "dispatcher.events.extension";
-    /// Dispatchers, first attempts of resource events.
-    pub const RESOURCE_EVENTS: &str = "dispatcher.events.resource";
-    /// Dispatchers, first attempts of system events.
-    pub const SYSTEM_EVENTS: &str = "dispatcher.events.system";
-    /// Dispatchers, further attempts.
-    pub const RETRIES: &str = "dispatcher.retries";
-    /// Dispatchers, what was put off and what is replayed.
-    pub const DEFERRALS: &str = "dispatcher.deferrals";
-    /// All that a dispatcher is in. Each events topic has a group of its own, because Kafka's cooperative
-    /// protocol evens out how many partitions a member has in the whole group: in one group for all, the
-    /// busiest topic could stay with the oldest members (ADR 0015).
-    pub const DISPATCHER: [&str; 6] = [
-        CDR_EVENTS,
-        EXTENSION_EVENTS,
-        RESOURCE_EVENTS,
-        SYSTEM_EVENTS,
-        RETRIES,
-        DEFERRALS,
-    ];
-    /// Metrics.
-    pub const ATTEMPTS: &str = "metrics.attempts";
-    /// Administrations, notices to be mailed. Beside the dispatchers', so a move does not carry it.
-    pub const NOTICES: &str = "admin.notices";
-    /// Producers, foreign records.
-    pub const RAW: &str = "producer.raw";
-}
-
-impl Role {
-    /// The consumer group that works the topic off, record by record; `None` for topics that are
-    /// only looked up or followed.
-    pub fn group(self) -> Option<&'static str> {
-        match self {
-            Self::Events(Family::Cdr) => Some(group::CDR_EVENTS),
-            Self::Events(Family::Extension) => Some(group::EXTENSION_EVENTS),
-            Self::Events(Family::Resource) => Some(group::RESOURCE_EVENTS),
-            Self::SystemEvents => Some(group::SYSTEM_EVENTS),
-            Self::Retry(_) => Some(group::RETRIES),
-            Self::Defer(_) | Self::Replay => Some(group::DEFERRALS),
-            Self::Attempts => Some(group::ATTEMPTS),
-            Self::Raw(_) => Some(group::RAW),
-            _ => None,
-        }
-    }
 }
 
 /// How a topic forgets.
