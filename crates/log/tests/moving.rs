@@ -338,13 +338,18 @@ fn a_local_log_is_opened_as_it_is() {
         .unwrap();
     assert!(error.to_string().contains("there is none"), "{error}");
     let records = {
-        let source = Source::open(dir.path(), clock);
+        let source = Source::open(dir.path(), clock.clone());
         live(&source);
         let held = LocalLog::open_existing(dir.path(), LocalOptions::default()).err();
         assert!(held.unwrap().to_string().contains("has it open"));
         all_records(&source.log).len()
     };
-    let log = LocalLog::open_existing(dir.path(), LocalOptions::default()).unwrap();
+    // By its own clock: by the real one retention would have dropped some.
+    let options = LocalOptions {
+        clock: clock.clock(),
+        ..LocalOptions::default()
+    };
+    let log = LocalLog::open_existing(dir.path(), options).unwrap();
     assert_eq!(log.check_topics().unwrap(), []);
     assert_eq!(all_records(&log).len(), records);
     assert_eq!(log.topics().tiers(), [32, 240].map(Duration::from_secs));
