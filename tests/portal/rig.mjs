@@ -16,7 +16,7 @@ const SETTINGS = [
   "admin.listen=127.0.0.1:0", "ingest.listen=127.0.0.1:0", "telemetry.listen=127.0.0.1:0",
   "topics.event_partitions=2", "topics.work_partitions=1",
   "schedule.tiers=[\"1s\",\"2s\"]", "dispatcher.drain=1s",
-  "metrics.policy.attempts=6", "metrics.policy.failed_percent=60", "metrics.policy.silence=2s", "metrics.policy.window=1h",
+  "metrics.policy.attempts=6", "metrics.policy.failed_percent=60", "metrics.policy.silence=2s", "metrics.policy.window=4h",
 ];
 
 /** Waits until this is something, and gives it. */
