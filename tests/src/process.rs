@@ -253,22 +253,34 @@ pub fn logged(dir: &Path, command: &str) -> Vec<Value> {
         .collect()
 }
 
-/// Calls an admin API; the answer must be a success. Asks again while it is starting.
+/// Calls an admin API; the answer must be a success. Asks again while it is starting, or cannot be reached
+/// yet.
 pub async fn api(client: &reqwest::Client, url: &str, method: &str, body: Value) -> Value {
-    for _ in 0..200 {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
         let request = client
             .request(method.parse().unwrap(), url)
             .bearer_auth(OPERATOR);
-        let response = request.json(&body).send().await.unwrap();
-        let status = response.status();
-        let answer: Value = response.json().await.unwrap();
-        if status.is_success() {
-            return answer;
-        }
-        assert_eq!(status.as_u16(), 503, "{method} {url}: {answer}");
+        let why = match request.json(&body).send().await {
+            // Nothing was sent.
+            Err(error) if error.is_connect() => error.to_string(),
+            asked => {
+                let response = asked.unwrap();
+                let status = response.status();
+                let answer: Value = response.json().await.unwrap();
+                if status.is_success() {
+                    return answer;
+                }
+                assert_eq!(status.as_u16(), 503, "{method} {url}: {answer}");
+                answer.to_string()
+            }
+        };
+        assert!(
+            Instant::now() < deadline,
+            "{method} {url} stays unavailable: {why}"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("{method} {url} stays unavailable");
 }
 
 /// Posts a batch; the ids of the lines that were acknowledged. A connection that breaks

@@ -117,22 +117,9 @@ impl<'a> Release<'a> {
     /// How many deliveries are parked.
     pub async fn parked(&self) -> usize {
         let url = format!("{}/v1/tenants/acme/webhooks/cdr/parked", self.url("admin"));
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let asked = reqwest::Client::new()
-                .get(&url)
-                .bearer_auth(OPERATOR)
-                .send();
-            let answer = asked.await.unwrap();
-            // The projection says so while it is behind the log.
-            let behind = answer.status() == 503;
-            let found: Value = answer.json().await.unwrap();
-            match found["parked"].as_array() {
-                Some(parked) => return parked.len(),
-                None => assert!(behind && Instant::now() < deadline, "{found}"),
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        // 503 while the projection is behind the log.
+        let found = api(&reqwest::Client::new(), &url, "GET", Value::Null).await;
+        found["parked"].as_array().unwrap().len()
     }
 
     /// Waits until so many dispatchers share the partitions of CDR events evenly: none has two more than
